@@ -1,0 +1,1 @@
+"""Conversations with a model over the OpenAI API."""

@@ -1,0 +1,1 @@
+"""The Python environment that holds vLLM: find it, install it, check it."""

@@ -1,0 +1,1 @@
+"""Models on disk: the demo model, and downloads from a hub."""

@@ -1,0 +1,97 @@
+"""The settings file, `settings.toml` in the config folder: what a person chose, with defaults for the rest."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from qwen_tui.errors import SettingsError
+from qwen_tui.i18n import _
+from qwen_tui.paths import Paths, write_private
+
+
+@dataclass
+class Settings:
+    """Every setting there is."""
+
+    language: str = ""
+    """"en" or "zh_CN"; empty follows the environment (LANG)."""
+
+    theme: str = "textual-dark"
+    """The name of a Textual theme."""
+
+    engine: str = ""
+    """A Python interpreter, or the folder of an environment, that has vLLM; empty lets qwen-tui look."""
+
+    index_url: str = ""
+    """The pip index that `setup` and the demo use; empty means pip's own setting."""
+
+    keys: dict[str, str] = field(default_factory=dict)
+    """Key bindings changed by the user: binding id → key, such as "chat.stop" = "ctrl+x"."""
+
+
+def load(paths: Paths) -> Settings:
+    """The settings of this user; defaults where there is no file.
+
+    Raises SettingsError naming the file and the line or key.
+    """
+    file = paths.settings_file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(_("Can't read {file}").format(file=file), str(error)) from None
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(
+            _("{file} is not valid TOML").format(file=file),
+            str(error),
+            _("Mend that line, or move the file away to start from the defaults"),
+        ) from None
+    return _from_table(data, file)
+
+
+def _from_table(data: dict[str, Any], file: Path) -> Settings:
+    settings = Settings()
+    known = {entry.name: type(getattr(settings, entry.name)) for entry in fields(Settings)}
+    for key, value in data.items():
+        if key not in known:
+            import difflib
+
+            near = difflib.get_close_matches(key, known, 1)
+            raise SettingsError(
+                _("{file}: there is no setting “{key}”").format(file=file, key=key),
+                "",
+                _("Did you mean “{near}”?").format(near=near[0])
+                if near
+                else _("Known are: {names}").format(names=", ".join(known)),
+            )
+        if not isinstance(value, known[key]):
+            raise SettingsError(
+                _("{file}: “{key}” must be {kind}, not {value}").format(
+                    file=file, key=key, kind=_("a table") if known[key] is dict else _("a text"), value=repr(value)
+                )
+            )
+        setattr(settings, key, value)
+    return settings
+
+
+def save(paths: Paths, **changes: Any) -> None:
+    """Change some settings in the file and leave everything else in it, comments too, as it is."""
+    import tomlkit
+
+    try:
+        document = tomlkit.parse(paths.settings_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        document = tomlkit.document()
+    for key, value in changes.items():
+        document[key] = value
+    write_private(paths.settings_file, tomlkit.dumps(document))
