@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import json
+import shutil
+import signal
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qwen_tui.engine.find import Engine
-from qwen_tui.paths import Paths
+from qwen_tui.errors import ServerError, StartFailed
+from qwen_tui.i18n import _, ngettext
+from qwen_tui.paths import Paths, write_private
+from qwen_tui.server import launch, processes, registry
+from qwen_tui.server.health import Health
+from qwen_tui.server.history import StartHistory, eta, kind_of_start
+from qwen_tui.server.phases import PhaseReader
 from qwen_tui.server.spec import ServerSpec
-from qwen_tui.server.status import ServerStatus, StartProgress
+from qwen_tui.server.status import Phase, ServerState, ServerStatus, StartProgress
+
+#: Seconds between two looks at a starting server: what readiness can come late by.
+_STARTING_INTERVAL = 0.2
 
 
 @dataclass(frozen=True)
@@ -22,42 +37,229 @@ class StopStep:
     at: float
 
 
+OnStep = Callable[[StopStep], None]
+
+
+class _Start:
+    """What is being learned about one start while it goes on."""
+
+    def __init__(self, record: registry.Record, expected: dict[Phase, float]) -> None:
+        self.run = record.run
+        self.reader = PhaseReader(record.log)
+        self.expected = expected
+        self.began = float(record.state.get("started_at") or time.time())
+        self.entered = self.began
+        self.passed: list[tuple[Phase, float]] = []
+        self.last = Phase.SPAWN
+
+    def look(self) -> StartProgress:
+        """Read on in the log; how far the start has come now."""
+        self.reader.update()
+        return self._progress(self.reader.phase, self.reader.done, self.reader.total)
+
+    def finish(self) -> StartProgress:
+        return self._progress(Phase.READY, 0, 0)
+
+    def _progress(self, phase: Phase, done: int, total: int) -> StartProgress:
+        now = time.time()
+        if phase is not self.last:
+            self.passed.append((self.last, max(0.0, now - self.entered)))
+            self.last, self.entered = phase, now
+        in_phase = max(0.0, now - self.entered)
+        phases = tuple(self.passed) if phase is Phase.READY else (*self.passed, (phase, in_phase))
+        remaining = 0.0 if phase is Phase.READY else eta(self.expected, phase, in_phase)
+        return StartProgress(phase, done, total, max(0.0, now - self.began), remaining, phases)
+
+
 class Servers:
-    """All servers of one user."""
+    """All servers of one user. Use from one event loop; `close` when done."""
 
     def __init__(self, paths: Paths) -> None:
-        self._paths = paths
+        self._folder = paths.servers
+        self._history = StartHistory(paths.state / "starts.json")
+        self._health = Health()
+        self._starts: dict[str, _Start] = {}
+
+    async def close(self) -> None:
+        """Close the connections that were opened for health checks."""
+        await self._health.close()
+
+    # -- looking ------------------------------------------------------------------------------------
 
     def list(self) -> Sequence[ServerStatus]:
         """Every known server from the state files and /proc, sorted by name; no network, a few milliseconds."""
-        raise NotImplementedError
-
-    async def refresh(self) -> Sequence[ServerStatus]:
-        """Like `list`, with each living server asked for /health and /v1/models; at most a second or two."""
-        raise NotImplementedError
+        return [self._with_start(registry.status_of(record), record) for record in registry.read_all(self._folder)]
 
     def get(self, name: str) -> ServerStatus:
         """The server `name`, as `list` sees it. Raises ServerNotFound."""
-        raise NotImplementedError
+        record = registry.find(self._folder, name)
+        return self._with_start(registry.status_of(record), record)
+
+    async def refresh(self) -> Sequence[ServerStatus]:
+        """Like `list`, with each living server asked for /health and /v1/models; at most a second or two.
+
+        A run that lost its keeper gets a new one here.
+        """
+        return await asyncio.gather(*(self._refresh(record) for record in registry.read_all(self._folder)))
+
+    async def _refresh(self, record: registry.Record) -> ServerStatus:
+        if record.is_abandoned and await launch.adopt(record):
+            record = registry.read(record.folder) or record
+        status = registry.status_of(record)
+        if status.state is ServerState.STARTING and status.pid is not None:
+            if await self._health.is_ready(status.spec.base_url, status.api_key):
+                self._became_ready(record)
+                status = dataclasses.replace(status, state=ServerState.READY)
+        elif status.state is ServerState.READY and not await self._health.still_answers(
+            status.spec.base_url, record.run
+        ):
+            status = dataclasses.replace(status, state=ServerState.UNRESPONSIVE)
+        return self._with_start(status, record)
+
+    def _start_of(self, record: registry.Record) -> _Start:
+        """What is known of this record's current start; begun anew with each run and restart."""
+        name = record.folder.name
+        start = self._starts.get(name)
+        if start is None or start.run != record.run:
+            kind = kind_of_start(record.spec, record.launch["engine"]["version"])
+            start = self._starts[name] = _Start(record, self._history.expected(kind))
+        return start
+
+    def _with_start(self, status: ServerStatus, record: registry.Record) -> ServerStatus:
+        """`status` with the progress of its start, where there is something to say."""
+        if status.state is ServerState.STARTING:
+            return dataclasses.replace(status, start=self._start_of(record).look())
+        known = self._starts.get(status.name)
+        if status.state is ServerState.READY and known is not None and known.last is Phase.READY:
+            done = StartProgress(
+                Phase.READY, elapsed=sum(s for _p, s in known.passed), eta=0.0, phases=tuple(known.passed)
+            )
+            return dataclasses.replace(status, start=done)
+        return status
+
+    def _became_ready(self, record: registry.Record) -> None:
+        """Note that this start is over, for other processes and for the ETA of the next one."""
+        start = self._start_of(record)
+        start.look()
+        progress = start.finish()
+        registry.mark_ready(record)
+        self._history.record(kind_of_start(record.spec, record.launch["engine"]["version"]), progress.phases)
+
+    # -- starting -----------------------------------------------------------------------------------
 
     async def start(self, spec: ServerSpec, engine: Engine) -> ServerStatus:
         """Start a server detached, under its keeper; returns once its process runs.
 
         Raises ServerError if the name is in use by a living server, the port is taken, or it can't be started.
         """
-        raise NotImplementedError
+        record = await launch.launch(self._folder, spec, engine)
+        return self._with_start(registry.status_of(record), record)
 
     async def wait_ready(self, name: str, on_progress: Callable[[StartProgress], None] | None = None) -> ServerStatus:
         """Wait until the server answers. Raises StartFailed with the cause if it ends first."""
-        raise NotImplementedError
+        run = registry.find(self._folder, name).launch["id"]
+        while True:
+            record = registry.find(self._folder, name)
+            if record.launch["id"] != run:
+                raise StartFailed(_("“{name}” was started anew by somebody else").format(name=name))
+            status = await self._refresh(record)
+            if on_progress is not None and status.start is not None:
+                on_progress(status.start)
+            if status.state is ServerState.READY:
+                return status
+            if not status.state.is_alive:
+                raise StartFailed(
+                    describe_exit(status),
+                    status.cause,
+                    _("The whole log: {log}").format(log=status.log),
+                )
+            await asyncio.sleep(_STARTING_INTERVAL)
 
-    async def stop(self, name: str, on_step: Callable[[StopStep], None] | None = None, grace: float = 15.0) -> None:
+    # -- ending -------------------------------------------------------------------------------------
+
+    async def stop(self, name: str, on_step: OnStep | None = None, grace: float = 15.0) -> None:
         """Stop the server and every process of its session; returns when none is left.
 
-        grace: seconds between SIGTERM and SIGKILL. Raises ServerNotFound, or ServerError if a process remains.
+        grace: seconds between SIGTERM and SIGKILL. Asked again while a stop is under way, it kills at once.
+        Raises ServerNotFound, or ServerError if a process remains.
         """
-        raise NotImplementedError
+        record = registry.find(self._folder, name)
+        if record.is_abandoned:
+            await launch.adopt(record)
+            record = registry.find(self._folder, name)
+        if not record.kept:
+            return
+        write_private(record.folder / "stop.json", json.dumps({"grace": grace}))
+        asked_at = time.time()
+        keeper = record.state.get("keeper") or {}
+        if not processes.is_alive(keeper.get("pid"), keeper.get("started")):
+            raise ServerError(
+                _("“{name}” has a keeper that can't be found").format(name=name),
+                "",
+                _("Try again in a second"),
+            )
+        processes.send([keeper["pid"]], signal.SIGTERM)
+        told = 0
+        while True:
+            record = registry.find(self._folder, name)
+            steps = [step for step in record.state.get("steps", []) if step[0] >= asked_at - 0.5]
+            for at, code, pids in steps[told:]:
+                if on_step is not None:
+                    on_step(StopStep(_step_text(code, pids), max(0.0, at - asked_at)))
+            told = len(steps)
+            if not record.kept:
+                break
+            await asyncio.sleep(0.05)
+        remaining = [pid for _at, code, pids in record.state.get("steps", []) if code == "remain" for pid in pids]
+        if remaining:
+            raise ServerError(
+                _("These processes of “{name}” can't be ended: {pids}").format(
+                    name=name, pids=", ".join(map(str, remaining))
+                ),
+                _("They sit in a system call, usually in the GPU driver"),
+                _("Try again later; if it stays so, only a restart of the machine helps"),
+            )
 
     def forget(self, name: str) -> None:
         """Delete the record and the logs of a server that does not run. Raises ServerError if it does."""
-        raise NotImplementedError
+        record = registry.find(self._folder, name)
+        if record.kept or record.server_is_alive:
+            raise ServerError(_("“{name}” runs; stop it first").format(name=name))
+        shutil.rmtree(record.folder)
+        self._starts.pop(name, None)
+
+
+def describe_exit(status: ServerStatus) -> str:
+    """One sentence on how a server ended."""
+    record = status.exit
+    if record is None or (record.code is None and record.signal is None):
+        return _("“{name}” has ended").format(name=status.name)
+    if record.signal is not None:
+        try:
+            word = signal.Signals(record.signal).name
+        except ValueError:
+            word = str(record.signal)
+        return _("“{name}” was ended by {signal}").format(name=status.name, signal=word)
+    return _("“{name}” ended with exit status {code}").format(name=status.name, code=record.code)
+
+
+def _step_text(code: str, pids: Sequence[int]) -> str:
+    """A keeper's step in words."""
+    count = len(pids)
+    listed = ", ".join(map(str, pids[:6])) + (" …" if count > 6 else "")
+    if code == "sigterm":
+        return ngettext("SIGTERM to {n} process: {pids}", "SIGTERM to {n} processes: {pids}", count).format(
+            n=count, pids=listed
+        )
+    if code == "sigkill":
+        return ngettext("SIGKILL to {n} process: {pids}", "SIGKILL to {n} processes: {pids}", count).format(
+            n=count, pids=listed
+        )
+    texts = {
+        "ask": _("asked the API server to end (SIGTERM to {pids})"),
+        "left": _("the API server has ended"),
+        "stayed": _("the API server did not end in time"),
+        "gone": _("no process of it is left"),
+        "remain": _("these processes remain: {pids}"),
+    }
+    return texts.get(code, code).format(pids=listed)

@@ -1,0 +1,319 @@
+"""The keeper: a small process that stands over one vLLM server from its start to its end.
+
+Run as `python -I -S keeper.py FOLDER [--adopt]`, standard library only. It detaches itself, takes the
+folder's lock for as long as it lives, starts the server in a session of its own (or adopts the one that
+`state.json` names), and waits. It is a child subreaper, so when the API server dies by any signal, its
+EngineCore and workers become the keeper's children: it ends and collects them, and records how the server
+ended. SIGTERM stops the server. The server needs nothing of the keeper: it writes straight to its log file.
+
+Files in FOLDER: `launch.json` (what to run; written before), `state.json` (what is; only the keeper writes
+it, each time as a whole), `keeper.lock`, `keeper.log`, `stop.json` (how to stop; written by who asks).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    # -I keeps the environment and the current folder off the path, so the package has to be named.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from qwen_tui.server import processes
+
+PR_SET_CHILD_SUBREAPER = 36
+ALREADY_KEPT = 3
+#: A pid that no process has.
+NOBODY = -1
+#: Seconds that the rest of a crashed server's session gets between SIGTERM and SIGKILL.
+CRASH_GRACE = 3.0
+BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
+#: A server that ran this long before it failed starts over with the shortest back-off. Seconds.
+LONG_ENOUGH = 600.0
+SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
+
+
+class Keeper:
+    """One run of a server, restarts included."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.launch: dict[str, Any] = json.loads((folder / "launch.json").read_text(encoding="utf-8"))
+        self.state: dict[str, Any] = {}
+        self.pid = 0
+        self.started = 0
+        self.is_child = True
+        self.status: int | None = None
+        self.stop_asked_at: float | None = None
+        self.hurry = False
+
+    # -- the record ---------------------------------------------------------------------------------
+
+    def write(self, **changes: Any) -> None:
+        """Change the record and write it in one step; a full disk must not end the keeper."""
+        self.state.update(changes)
+        temporary = self.folder / f".state.{os.getpid()}.tmp"
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                json.dump(self.state, file, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / "state.json")
+        except OSError as error:
+            self.note(f"state.json not written: {error}")
+
+    def step(self, code: str, pids: list[int] | None = None) -> None:
+        """Record one step of ending the server, for whoever watches."""
+        self.write(steps=[*self.state.get("steps", []), [time.time(), code, pids or []]])
+
+    def note(self, text: str) -> None:
+        """A line in keeper.log, which is this process's stderr."""
+        try:
+            sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            sys.stderr.flush()
+        except OSError:
+            pass
+
+    def fresh_state(self) -> dict[str, Any]:
+        return {
+            "version": 1, "id": self.launch["id"], "keeper": myself(), "boot": processes.boot_id(), "restarts": 0,
+        }  # fmt: skip
+
+    # -- starting -----------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Start the server; False if the system can't run the command at all."""
+        log = os.open(self.launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.status = None
+        try:
+            null = os.open(os.devnull, os.O_RDONLY)
+            self.pid = os.posix_spawn(
+                self.launch["argv"][0],
+                self.launch["argv"],
+                {**os.environ, **self.launch["env"], processes.TAG: self.launch["id"]},
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, null, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
+            )
+            os.close(null)
+        except OSError as error:
+            self.write(
+                status="ended",
+                server=None,
+                error=str(error),
+                exit={"code": 127, "signal": None, "at": time.time(), "asked": False},
+            )
+            return False
+        finally:
+            os.close(log)
+        stat = processes.read_stat(self.pid)
+        self.started = stat.started if stat else 0
+        self.write(
+            status="running",
+            server={"pid": self.pid, "started": self.started},
+            started_at=time.time(),
+            exit=None,
+            error="",
+            steps=[],
+        )
+        return True
+
+    def adopt(self) -> None:
+        """Take over the server that state.json names; it may be dead already, its children not.
+
+        A damaged state.json is made anew from what runs: the run's tag finds the server.
+        """
+        self.is_child = False
+        try:
+            self.state = dict(json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
+            server = self.state["server"]
+            self.pid, self.started = int(server["pid"]), int(server["started"])
+        except (OSError, ValueError, KeyError, TypeError):
+            tagged = processes.members(NOBODY, 0, self.launch["id"])
+            leader = next((stat for stat in tagged if stat.pid == stat.session), None)
+            self.pid, self.started = (leader.pid, leader.started) if leader else (NOBODY, 0)
+            self.state = {**self.fresh_state(), **self.state}
+        self.state.setdefault("started_at", time.time())
+        self.write(status="running", keeper=myself(), server={"pid": self.pid, "started": self.started}, adopted=True)
+
+    # -- waiting ------------------------------------------------------------------------------------
+
+    def pause(self, seconds: float | None) -> None:
+        """Wait until a signal comes or `seconds` are over (None: for ever), and deal with the signal."""
+        info = signal.sigwaitinfo(SIGNALS) if seconds is None else signal.sigtimedwait(SIGNALS, seconds)
+        if info is not None and info.si_signo == signal.SIGTERM:
+            if self.stop_asked_at is not None:
+                self.hurry = True  # asked twice
+            self.stop_asked_at = self.stop_asked_at or time.monotonic()
+        self.collect()
+
+    def collect(self) -> None:
+        """Reap every child that has ended; note the server's own status."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.pid:
+                self.status = status
+
+    def server_ended(self) -> bool:
+        if self.is_child:
+            return self.status is not None
+        return not processes.is_alive(self.pid, self.started)
+
+    def wait(self) -> None:
+        """Until the server has ended or a stop is asked for."""
+        if self.is_child:
+            while not self.server_ended() and self.stop_asked_at is None:
+                self.pause(None)
+            return
+        # An adopted server is nobody's child here: its pidfd becomes readable when it ends.
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            return
+        try:
+            while not self.server_ended() and self.stop_asked_at is None:
+                select.select([descriptor], [], [], 0.5)
+                self.pause(0)
+        finally:
+            os.close(descriptor)
+
+    # -- ending -------------------------------------------------------------------------------------
+
+    def members(self) -> list[processes.ProcessStat]:
+        return processes.members(self.pid, self.started, self.launch["id"], keeper=os.getpid())
+
+    def stop_server(self, grace: float) -> None:
+        """Ask the API server to end, and wait for it `grace` seconds; the rest is for end_session."""
+        self.write(status="stopping", steps=[])
+        if self.server_ended():
+            return
+        self.step("ask", [self.pid])
+        processes.send([self.pid], signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while not self.server_ended() and not self.hurry and time.monotonic() < deadline:
+            self.pause(0.1)
+        self.step("left" if self.server_ended() else "stayed", [self.pid])
+
+    def end_session(self, grace: float) -> None:
+        """End whatever is left of the server's processes and record it."""
+        remaining = processes.end_all(self.members, grace, self.pause, self.step)
+        self.collect()
+        self.step("remain" if remaining else "gone", remaining)
+
+    def exit_record(self) -> dict[str, Any]:
+        code: int | None = None
+        number: int | None = None
+        if self.status is not None:
+            waited = os.waitstatus_to_exitcode(self.status)
+            code, number = (waited, None) if waited >= 0 else (None, -waited)
+        return {"code": code, "signal": number, "at": time.time(), "asked": self.stop_asked_at is not None}
+
+    def stop_grace(self) -> float:
+        """Seconds between SIGTERM and SIGKILL, as whoever asked for the stop wrote it."""
+        try:
+            return float(json.loads((self.folder / "stop.json").read_text(encoding="utf-8"))["grace"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 15.0
+
+    # -- the whole life -----------------------------------------------------------------------------
+
+    def run(self, adopt: bool) -> None:
+        if adopt:
+            self.adopt()
+        else:
+            self.state = self.fresh_state()
+            if not self.begin():
+                return
+        delay = BACKOFF_FIRST
+        while True:
+            began = time.monotonic()
+            self.wait()
+            asked = self.stop_asked_at is not None
+            if asked:
+                self.stop_server(self.stop_grace())
+            self.end_session(2.0 if asked else CRASH_GRACE)
+            if time.monotonic() - began > LONG_ENOUGH:
+                delay = BACKOFF_FIRST
+            record = self.exit_record()
+            if record["asked"] or self.launch["restart"] != "on-failure" or record["code"] == 0:
+                self.write(status="ended", server=None, exit=record)
+                return
+            if not self.restart_after(delay, record):
+                return
+            delay = min(delay * 2, BACKOFF_MOST)
+
+    def restart_after(self, delay: float, record: dict[str, Any]) -> bool:
+        """Wait out the back-off and start again; False if a stop came meanwhile or it can't be started."""
+        self.write(status="waiting", server=None, exit=record, restart_at=time.time() + delay)
+        deadline = time.monotonic() + delay
+        while time.monotonic() < deadline:
+            self.pause(max(0.0, deadline - time.monotonic()))
+            if self.stop_asked_at is not None:
+                self.write(status="ended", exit={**record, "asked": True})
+                return False
+        self.is_child = True
+        self.write(restarts=self.state.get("restarts", 0) + 1)
+        return self.begin()
+
+
+def myself() -> dict[str, int]:
+    stat = processes.read_stat(os.getpid())
+    return {"pid": os.getpid(), "started": stat.started if stat else 0}
+
+
+def become_subreaper() -> None:
+    """Orphans among the descendants become children of this process. Source: prctl(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def main(argv: list[str]) -> int:
+    """Detach, lock, keep. Exit status of the process that was started: 0 when detached, 3 when already kept."""
+    folder = Path(argv[0])
+    lock = os.open(folder / "keeper.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    for _attempt in range(25):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            time.sleep(0.02)  # somebody who only looks holds it for an instant
+    else:
+        return ALREADY_KEPT
+    if os.fork():
+        os._exit(0)  # the lock lives on in the child
+    os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    become_subreaper()
+    keeper = Keeper(folder)
+    try:
+        os.chdir(keeper.launch["cwd"])
+    except OSError as error:
+        keeper.note(f"chdir: {error}")
+    keeper.run(adopt="--adopt" in argv)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

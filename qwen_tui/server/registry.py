@@ -1,0 +1,187 @@
+"""The servers' folders on disk: what was launched, what the keeper last wrote, what of it still lives."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qwen_tui.errors import ServerNotFound
+from qwen_tui.i18n import _
+from qwen_tui.paths import write_private
+from qwen_tui.server import processes
+from qwen_tui.server.cause import find_cause
+from qwen_tui.server.spec import ServerSpec
+from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
+
+
+@dataclass(frozen=True)
+class Record:
+    """One server's files, read at one moment.
+
+    launch: launch.json. state: state.json, or {} where it is missing or damaged.
+    kept: whether a keeper holds the folder's lock.
+    """
+
+    folder: Path
+    launch: dict[str, Any]
+    state: dict[str, Any]
+    kept: bool
+
+    @property
+    def spec(self) -> ServerSpec:
+        return ServerSpec.from_json(self.launch["spec"])
+
+    @property
+    def run(self) -> tuple[str, int]:
+        """Names this start of the server: the run's id and the number of restarts."""
+        return self.launch["id"], int(self.state.get("restarts", 0))
+
+    @property
+    def server(self) -> tuple[int, int]:
+        """pid and start time of the server, (0, 0) where it has none. Of an earlier boot: none."""
+        server = self.state.get("server")
+        if not isinstance(server, dict) or self.is_of_earlier_boot:
+            return 0, 0
+        return int(server.get("pid", 0)), int(server.get("started", 0))
+
+    @property
+    def is_of_earlier_boot(self) -> bool:
+        """Whether the machine was restarted since; nothing of that run can live."""
+        return bool(self.state) and self.state.get("boot") != processes.boot_id()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether this run was not brought to its end and no keeper is there to do it."""
+        return not self.kept and not self.is_of_earlier_boot and self.state.get("status") != "ended"
+
+    @property
+    def server_is_alive(self) -> bool:
+        return processes.is_alive(*self.server)
+
+    @property
+    def log(self) -> Path:
+        return Path(self.launch["log"])
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a keeper holds the folder."""
+    try:
+        descriptor = os.open(folder / "keeper.lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read(folder: Path) -> Record | None:
+    """The record in `folder`; None if nothing was ever launched from it."""
+    launch = _read_json(folder / "launch.json")
+    try:
+        ServerSpec.from_json(launch["spec"])
+        Path(launch["log"])
+        str(launch["id"])
+    except (KeyError, TypeError):
+        return None
+    # The lock first: a keeper that ends between the two reads has written its last state by then.
+    kept = is_locked(folder)
+    return Record(folder, launch, _read_json(folder / "state.json"), kept)
+
+
+def read_all(servers: Path) -> Sequence[Record]:
+    """All records, sorted by name."""
+    if not servers.is_dir():
+        return []
+    records = (read(folder) for folder in sorted(servers.iterdir()) if folder.is_dir())
+    return [record for record in records if record is not None]
+
+
+def find(servers: Path, name: str) -> Record:
+    """The record of the server `name`. Raises ServerNotFound."""
+    record = read(servers / name) if name and "/" not in name and not name.startswith(".") else None
+    if record is None:
+        known = ", ".join(other.folder.name for other in read_all(servers))
+        raise ServerNotFound(
+            _("There is no server “{name}”").format(name=name),
+            _("Known are: {names}").format(names=known) if known else _("No server was started yet"),
+            _("`qwen-tui ps` lists them"),
+        )
+    return record
+
+
+def mark_ready(record: Record) -> None:
+    """Remember, for other processes too, that this start of the server has answered."""
+    write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
+
+
+def was_ready(record: Record) -> bool:
+    return _read_json(record.folder / "ready.json").get("run") == list(record.run)
+
+
+def status_of(record: Record) -> ServerStatus:
+    """The status as the files and /proc tell it, without asking the server."""
+    state = record.state
+    pid, _started = record.server
+    alive = record.server_is_alive
+    exit_record = None
+    if isinstance(state.get("exit"), dict):
+        saved = state["exit"]
+        exit_record = ExitRecord(
+            saved.get("code"), saved.get("signal"), float(saved.get("at") or 0), bool(saved.get("asked"))
+        )
+    current = _state(record, alive, exit_record)
+    launch = record.launch
+    failed = current is ServerState.FAILED
+    return ServerStatus(
+        spec=record.spec,
+        state=current,
+        log=record.log,
+        pid=pid if alive else None,
+        started_at=state.get("started_at"),
+        engine_python=str(launch.get("engine", {}).get("python", "")),
+        engine_version=str(launch.get("engine", {}).get("version", "")),
+        exit=exit_record if not alive else None,
+        restarts=int(state.get("restarts", 0)),
+        kept=record.kept,
+        cause=_cause(record) if failed else "",
+        api_key=launch.get("env", {}).get("VLLM_API_KEY"),
+    )
+
+
+def _cause(record: Record) -> str:
+    """Why it failed, as far as anything tells."""
+    if record.is_of_earlier_boot:
+        return _("The machine was restarted while it ran")
+    return record.state.get("error") or find_cause(record.log)
+
+
+def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> ServerState:
+    """Which state the files and the process amount to."""
+    written = record.state.get("status")
+    if record.kept and written == "stopping":
+        return ServerState.STOPPING
+    if alive:
+        return ServerState.READY if was_ready(record) else ServerState.STARTING
+    if record.kept and (written in ("waiting", "running") or not record.state):
+        # Between two starts, or the keeper is just about to write.
+        return ServerState.STARTING
+    if exit_record is not None and exit_record.asked:
+        return ServerState.STOPPED
+    return ServerState.FAILED
