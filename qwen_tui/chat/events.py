@@ -73,7 +73,7 @@ class ReplyFigures:
     """The measurements of one reply.
 
     ttft_s: first streamed chunk that carries a choice, minus the moment the request was sent; None if none came.
-    elapsed_s: from sending the request to the end of the stream.
+    elapsed_s: last chunk that carries a choice, minus the moment the request was sent.
     tokens_per_s: the decode rate, (completion tokens - 1) / (last chunk - first chunk); the wait for the first
         token is not in it. None with fewer than two tokens.
     prompt_tokens, completion_tokens: as the server counted them (`usage`); None for a prompt it did not count.
