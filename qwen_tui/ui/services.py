@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from qwen_tui.engine.find import Engine, find_engine
 from qwen_tui.paths import Paths
 from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
@@ -11,8 +14,14 @@ from qwen_tui.settings import Settings
 
 @dataclass
 class Services:
-    """The domain services of one run of the program."""
+    """The domain services of one run of the program.
+
+    find_engine: the engine to start servers with; blocking, so it is called in a thread.
+    clock: Unix time, seconds.
+    """
 
     paths: Paths
     settings: Settings
     servers: Servers
+    find_engine: Callable[[Paths, str], Engine] = find_engine
+    clock: Callable[[], float] = time.time

@@ -1,0 +1,42 @@
+"""The rooms there are, and where the code of each is: imported when it is first shown, not before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from textual.binding import Binding
+
+from qwen_tui.i18n import N_
+
+if TYPE_CHECKING:
+    from qwen_tui.ui.screens.room import RoomScreen
+
+# The headings of the help screen; a binding names its group with `group=`.
+GO = Binding.Group(N_("Go to"))
+DO = Binding.Group(N_("Do here"))
+MOVE = Binding.Group(N_("Move"))
+EVERYWHERE = Binding.Group(N_("Everywhere"))
+
+
+@dataclass(frozen=True)
+class Room:
+    """A room's id, the letter that opens it, its name (translate when drawn) and the class of its screen."""
+
+    id: str
+    key: str
+    title: str
+    module: str
+    screen: str
+
+    def make(self) -> RoomScreen:
+        """A new screen of this room."""
+        return cast("RoomScreen", getattr(import_module(self.module), self.screen)())
+
+
+ROOMS: tuple[Room, ...] = (
+    Room("servers", "s", N_("Servers"), "qwen_tui.ui.screens.servers", "ServersScreen"),
+    Room("logs", "l", N_("Logs"), "qwen_tui.ui.screens.logs", "LogsScreen"),
+    Room("chat", "c", N_("Chat"), "qwen_tui.ui.screens.chat", "ChatScreen"),
+)

@@ -1,0 +1,101 @@
+"""What is known of one server, as text: the facts, the exact command, and the card of one that ended."""
+
+from __future__ import annotations
+
+import signal
+
+from rich.cells import cell_len
+from textual.content import Content
+
+from qwen_tui.i18n import _
+from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
+from qwen_tui.ui.text import one_line, plain
+from qwen_tui.ui.theme import STATE_LOOK
+from qwen_tui.ui.widgets.server_list import uptime
+
+
+def headline(status: ServerStatus) -> Content:
+    """Symbol, name, state."""
+    symbol, colour = STATE_LOOK[status.state]
+    return Content.assemble(
+        (f"{symbol} ", colour), (one_line(status.name), "bold"), (f"  {_(STATE_WORDS[status.state])}", colour)
+    )
+
+
+def how_it_ended(status: ServerStatus) -> str:
+    """One sentence about the end of a server that does not run."""
+    end = status.exit
+    if end is None or (end.code is None and end.signal is None):
+        return _("It ended; its exit status is not known.")
+    if end.signal is not None:
+        try:
+            name = signal.Signals(end.signal).name
+        except ValueError:
+            name = str(end.signal)
+        if end.asked:
+            return _("It was stopped with {signal}.").format(signal=name)
+        return _("It was ended by {signal} (signal {number}).").format(signal=name, number=end.signal)
+    if end.asked:
+        return _("It was stopped; exit status {code}.").format(code=end.code)
+    return _("It ended by itself with exit status {code}.").format(code=end.code)
+
+
+def card(status: ServerStatus) -> Content:
+    """What happened, why, and what to press, for a server that does not run."""
+    failed = status.state is ServerState.FAILED
+    lines = [headline(status), Content(""), Content.styled(how_it_ended(status), "$text-error" if failed else "")]
+    if status.restarts:
+        lines.append(Content(_("Restarted {count} times by its keeper.").format(count=status.restarts)))
+    if failed and status.cause:
+        lines += [Content(""), Content.styled(_("Why"), "bold"), Content(plain(status.cause).strip())]
+    lines.append(Content(""))
+    for key, text in (
+        ("enter", _("start it again")),
+        ("l", _("read its log")),
+        ("e", _("change it")),
+        ("d", _("delete its record and log")),
+    ):
+        lines.append(Content.assemble((f"{key:<5}", "bold $text-accent"), "  ", text))
+    return Content("\n").join(lines)
+
+
+def facts(status: ServerStatus, now: float) -> Content:
+    """Label and value, a line each, for a server that lives."""
+    spec = status.spec
+    pairs = [(_("address"), spec.base_url), (_("model"), spec.model)]
+    if spec.served_model_name:
+        pairs.append((_("served as"), spec.served_model_name))
+    if spec.max_model_len is not None:
+        pairs.append((_("max model len"), _("{count} tokens").format(count=f"{spec.max_model_len:,}")))
+    if status.engine_version:
+        pairs.append((_("engine"), f"vLLM {status.engine_version}"))
+    if status.pid is not None:
+        pairs.append((_("process"), str(status.pid)))
+    if status.state is not ServerState.STARTING:
+        pairs.append((_("up for"), uptime(status, now)))
+    if status.restarts:
+        pairs.append((_("restarts"), str(status.restarts)))
+    if status.api_key:
+        pairs.append((_("API key"), _("needed; kept in the server's record, sent by Chat for you")))
+    pairs.append((_("log"), str(status.log)))
+    width = max(cell_len(label) for label, _value in pairs)
+    lines = []
+    for label, value in pairs:
+        pad = " " * (width - cell_len(label))
+        lines.append(Content.assemble((label + pad, "$text-muted"), "  ", one_line(value)))
+    if not status.kept:
+        lines.append(
+            Content.styled(
+                _("Nobody keeps it: if it ends, what it leaves behind is found by `x` only."), "$text-warning"
+            )
+        )
+    if status.state is ServerState.UNRESPONSIVE:
+        lines.append(
+            Content.styled(_("Its process lives but /health does not answer. l: its log, x: stop it."), "$text-error")
+        )
+    return Content("\n").join(lines)
+
+
+def command(status: ServerStatus) -> str:
+    """The exact command of `status`, one line for a shell."""
+    return status.spec.shell_command(status.engine_python or "python")

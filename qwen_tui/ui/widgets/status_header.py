@@ -1,0 +1,71 @@
+"""The first line: is my server up, where, and which engine."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from textual.content import Content
+from textual.widget import Widget
+
+from qwen_tui import i18n
+from qwen_tui.i18n import _
+from qwen_tui.server.status import STATE_WORDS, ServerStatus
+from qwen_tui.ui.text import cut_middle, one_line
+from qwen_tui.ui.theme import STATE_LOOK
+
+
+class StatusHeader(Widget):
+    """Draws the server the app is about; redraws only when what it says changes."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = """
+    StatusHeader { height: 1; padding: 0 1; background: $panel; color: $foreground; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._status: ServerStatus | None = None
+        self._others = 0
+        self._drawn: Content | None = None
+
+    def show(self, status: ServerStatus | None, others: int = 0) -> None:
+        """Draw `status`; `others` is how many more servers live."""
+        self._status, self._others = status, others
+        if self._drawn is None or not self._content(self.content_size.width).is_same(self._drawn):
+            self.refresh()
+
+    def retranslate(self) -> None:
+        self.refresh()
+
+    def render(self) -> Content:
+        self._drawn = self._content(self.content_size.width)
+        return self._drawn
+
+    def _content(self, width: int) -> Content:
+        languages = Content.assemble(
+            ("zh", "bold" if i18n.language() == "zh_CN" else "$text-muted"),
+            ("/", "$text-muted"),
+            ("en", "bold" if i18n.language() == "en" else "$text-muted"),
+        )
+        left = self._server(width - languages.cell_length - 1)
+        return left + Content(" " * max(1, width - left.cell_length - languages.cell_length)) + languages
+
+    def _server(self, width: int) -> Content:
+        """What fits into `width` cells, the name and the state before everything else."""
+        parts: list[Content] = [Content.styled("qwen-tui", "bold")]
+        status = self._status
+        if status is None:
+            return Content("   ").join([*parts, Content.styled(_("no server"), "$text-muted")])
+        symbol, colour = STATE_LOOK[status.state]
+        state = f"  {_(STATE_WORDS[status.state])}"
+        address = f"{status.spec.host}:{status.spec.port}" if status.state.is_alive else ""
+        version = f"vLLM {status.engine_version}" if status.engine_version else ""
+        others = _("+{count} more").format(count=self._others) if self._others else ""
+        extras = [one_line(extra) for extra in (address, version, others) if extra]
+        name = one_line(status.name)
+        room = width - len("qwen-tui   ") - 2 - cell_len(state)
+        while extras and min(cell_len(name), 24) + sum(cell_len(extra) + 3 for extra in extras) > room:
+            extras.pop()
+        name = cut_middle(name, room - sum(cell_len(extra) + 3 for extra in extras))
+        parts.append(Content.assemble((f"{symbol} ", colour), (name, "bold"), (state, colour)))
+        parts += [Content(extra) for extra in extras]
+        return Content("   ").join(parts)
