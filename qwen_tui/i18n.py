@@ -7,17 +7,20 @@ followed by drawing again. English texts are the catalogue's keys.
 
 from __future__ import annotations
 
-import gettext
 import os
-from collections.abc import Mapping
-from pathlib import Path
+
+TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost 5 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from gettext import NullTranslations
 
 #: Language code → its own name, as shown in the menu.
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
-LOCALE_FOLDER = Path(__file__).parent / "locale"
+LOCALE_FOLDER = os.path.join(os.path.dirname(__file__), "locale")  # noqa: PTH118, PTH120 - `--help` is to be instant
 DOMAIN = "qwen_tui"
 
-_translations: gettext.NullTranslations = gettext.NullTranslations()
+#: None for English, whose texts are the keys themselves.
+_translations: NullTranslations | None = None
 _language = "en"
 
 
@@ -38,9 +41,11 @@ def use(language: str) -> None:
     global _translations, _language
     _language = language if language in LANGUAGES else "en"
     if _language == "en":
-        _translations = gettext.NullTranslations()
+        _translations = None
         return
-    _translations = gettext.translation(DOMAIN, str(LOCALE_FOLDER), [_language], fallback=True)
+    import gettext
+
+    _translations = gettext.translation(DOMAIN, LOCALE_FOLDER, [_language], fallback=True)
 
 
 def language() -> str:
@@ -50,11 +55,13 @@ def language() -> str:
 
 def _(message: str) -> str:
     """`message` in the language in use."""
-    return _translations.gettext(message) if message else ""
+    return _translations.gettext(message) if _translations is not None and message else message
 
 
 def ngettext(singular: str, plural: str, n: int) -> str:
     """The form of the text that fits the number `n`, in the language in use."""
+    if _translations is None:
+        return singular if n == 1 else plural
     return _translations.ngettext(singular, plural, n)
 
 

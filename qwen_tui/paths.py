@@ -6,20 +6,22 @@ Nothing here creates a folder at import; `private_folder` does, when something i
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 APP = "qwen-tui"
 
 
-@dataclass(frozen=True)
 class Paths:
-    """The folders of one user. Source: XDG Base Directory Specification 0.8."""
+    """The folders of one user. Source: XDG Base Directory Specification 0.8.
 
-    config: Path
-    data: Path
-    state: Path
-    cache: Path
+    Not a dataclass: `--help` looks for the settings file, and importing dataclasses would double its time.
+    """
+
+    def __init__(self, config: Path, data: Path, state: Path, cache: Path) -> None:
+        self.config = config
+        self.data = data
+        self.state = state
+        self.cache = cache
 
     @classmethod
     def from_environment(cls) -> Paths:

@@ -1,0 +1,97 @@
+"""`qwen-tui serve`: start a server detached, print its phases, leave it running."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+
+from qwen_tui.errors import UsageError
+from qwen_tui.i18n import _
+from qwen_tui.paths import Paths
+from qwen_tui.settings import Settings
+
+#: Words after `--` come as arguments.extra.
+TAKES_EXTRA = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model_path", nargs="?", metavar="MODEL", help=_("a model folder or a hub id"))
+    parser.add_argument("--model", help=_("the same as MODEL, as vLLM spells it"))
+    parser.add_argument("--name", default="", help=_("names the server for `ps`, `stop`, `logs`"))
+    parser.add_argument("--served-model-name", default="", help=_("the name clients send as `model`"))
+    parser.add_argument("--host", default="127.0.0.1", help=_("address to listen on (default: %(default)s)"))
+    parser.add_argument("--port", default="8000", help=_("port to listen on (default: %(default)s)"))
+    parser.add_argument("--max-model-len", default="", help=_("tokens of context"))
+    parser.add_argument("--chat-template", default="", help=_("a Jinja file, or a template's name"))
+    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help=_("set a variable for it"))
+    parser.add_argument("--restart", choices=("no", "on-failure"), default="no", help=_("start it again when it fails"))
+    parser.add_argument("--engine", default="", help=_("the Python, or the environment, that has vLLM"))
+    parser.add_argument("--no-wait", action="store_true", help=_("do not wait until it is ready"))
+    parser.add_argument("--json", action="store_true", help=_("print the server as JSON"))
+    parser.epilog = _("What stands after `--` is handed to vLLM as it is: qwen-tui serve MODEL -- --enforce-eager")
+
+
+def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
+    return asyncio.run(_serve(arguments, paths, settings))
+
+
+def _environment(pairs: list[str]) -> dict[str, str]:
+    environment = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(_("--env takes NAME=VALUE, not “{pair}”").format(pair=pair))
+        environment[name] = value
+    return environment
+
+
+async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
+    import dataclasses
+    import shlex
+
+    from qwen_tui.engine.find import find_engine
+    from qwen_tui.headless.start import print_start
+    from qwen_tui.server.service import Servers
+    from qwen_tui.server.spec import parse_spec
+
+    if arguments.model and arguments.model_path:
+        raise UsageError(
+            _("Two models: {first} and {second}").format(first=arguments.model_path, second=arguments.model),
+            "",
+            _("Arguments for vLLM itself go after `--`"),
+        )
+    servers = Servers(paths)
+    try:
+        taken = [status.name for status in servers.list() if status.state.is_alive]
+        spec = parse_spec(
+            {
+                "model": arguments.model or arguments.model_path or "",
+                "name": arguments.name,
+                "served_model_name": arguments.served_model_name,
+                "host": arguments.host,
+                "port": arguments.port,
+                "max_model_len": arguments.max_model_len,
+                "chat_template": arguments.chat_template,
+                "extra_args": shlex.join(arguments.extra),
+            },
+            taken,
+        )
+        spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart)
+        engine = await asyncio.to_thread(find_engine, paths, settings.engine, arguments.engine)
+        print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
+        status = await servers.start(spec, engine)
+        if not arguments.no_wait:
+            status = await print_start(servers, status)
+    finally:
+        await servers.close()
+    if arguments.json:
+        print(json.dumps({**status.to_json(), "api_key": status.api_key}, ensure_ascii=False))
+        return 0
+    print(_("{name} is at {url}").format(name=status.name, url=status.spec.base_url))
+    if status.api_key and not spec.is_loopback:
+        print(_("It is reachable from outside with the key {key}").format(key=status.api_key))
+    print(_("`qwen-tui chat \"…\"` asks it, `qwen-tui logs {name} -f` shows its log, `qwen-tui stop {name}` ends it")
+          .format(name=status.name))  # fmt: skip
+    return 0
