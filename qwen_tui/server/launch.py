@@ -95,14 +95,21 @@ def _refuse_if_taken(folder: Path, spec: ServerSpec) -> None:
             "",
             _("Stop it first, or give the new one another name"),
         )
-    if not is_port_free(spec.host, spec.port):
-        with contextlib.suppress(ServerError):
-            raise ServerError(
-                _("Port {port} on {host} is taken").format(port=spec.port, host=spec.host),
-                "",
-                _("Free is, for example, {port}").format(port=free_port(spec.host, spec.port + 1)),
-            )
-        raise ServerError(_("Can't listen on {host}").format(host=spec.host))
+    if is_port_free(spec.host, spec.port):
+        return
+    try:
+        free = free_port(spec.host, spec.port + 1)
+    except ServerError:
+        raise ServerError(
+            _("Can't listen on {host}").format(host=spec.host),
+            _("No port of it can be had"),
+            _("Use 127.0.0.1, 0.0.0.0, or an address of this machine"),
+        ) from None
+    raise ServerError(
+        _("Port {port} on {host} is taken").format(port=spec.port, host=spec.host),
+        "",
+        _("Free is, for example, {port}").format(port=free),
+    )
 
 
 def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Record:

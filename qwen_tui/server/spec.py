@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -102,56 +102,127 @@ def name_for(model: str, served_model_name: str = "", taken: Sequence[str] = ())
     return name
 
 
+class FieldError(UsageError):
+    """One field of a form was filled in wrongly; `field` is its key."""
+
+    def __init__(self, field: str, title: str, why: str = "", hint: str = "") -> None:
+        super().__init__(title, why, hint)
+        self.field = field
+
+
+#: Arguments of the API server that have a field of their own; in the extra arguments they would contradict it.
+FIELD_ARGUMENTS: dict[str, str] = {
+    "--model": "model",
+    "--served-model-name": "served_model_name",
+    "--host": "host",
+    "--port": "port",
+    "--max-model-len": "max_model_len",
+    "--chat-template": "chat_template",
+}
+
+
 def parse_spec(fields: Mapping[str, str], taken: Sequence[str] = ()) -> ServerSpec:
     """A specification out of form fields, all of them text: model, served_model_name, host, port,
     max_model_len, chat_template, extra_args, name.
 
-    Raises UsageError that names the field.
+    taken: names that a name made here must differ from.
+    Raises FieldError, a UsageError that knows its field, for the first one that is wrong.
     """
+    values, errors = check_fields(fields, taken)
+    if errors:
+        raise errors[0]
+    return ServerSpec(**values)
 
-    def text(key: str) -> str:
-        return fields.get(key, "").strip()
 
-    def number(key: str, label: str, low: int, high: int) -> int | None:
-        value = text(key).replace(",", "").replace("_", "")
-        if not value:
-            return None
-        if not value.isdigit() or not low <= int(value) <= high:
-            raise UsageError(
-                _("{field}: “{value}” is not a whole number from {low} to {high}").format(
-                    field=label, value=value, low=low, high=high
-                )
-            )
-        return int(value)
+def check_fields(fields: Mapping[str, str], taken: Sequence[str] = ()) -> tuple[dict[str, Any], list[FieldError]]:
+    """ServerSpec's arguments out of form fields, as far as they can be read, and what is wrong with the rest.
 
-    model = text("model")
-    if not model:
-        raise UsageError(_("Which model? Give a folder or a hub id, such as qwen/Qwen2-7B-Instruct"))
-    path = Path(model).expanduser()
-    if model.startswith(("/", "~", "./", "../")):
-        if not path.exists():
-            raise UsageError(_("Model: there is no {path}").format(path=path))
-        model = str(path.resolve())
-    template = text("chat_template")
-    if template.endswith(".jinja") or template.startswith(("/", "~", "./", "../")):
-        template_path = Path(template).expanduser()
-        if not template_path.is_file():
-            raise UsageError(_("Chat template: there is no file {path}").format(path=template_path))
-        template = str(template_path.resolve())
+    A field that is wrong is left out of the values. Looks at the disk (does the folder exist), at nothing else.
+    """
+    readers: dict[str, Callable[[str], Any]] = {
+        "model": _read_model,
+        "served_model_name": str,
+        "host": _read_host,
+        "port": lambda text: _read_number("port", _("Port"), text, 1, 65535) or 8000,
+        "max_model_len": lambda text: _read_number("max_model_len", _("Max model len"), text, 1, 2**31 - 1),
+        "chat_template": _read_template,
+        "extra_args": _read_extra,
+    }
+    values: dict[str, Any] = {}
+    errors: list[FieldError] = []
+    for key, read in readers.items():
+        try:
+            values[key] = read(fields.get(key, "").strip())
+        except FieldError as error:
+            errors.append(error)
     try:
-        extra = tuple(shlex.split(text("extra_args")))
-    except ValueError as error:
-        raise UsageError(_("Extra arguments: {error}").format(error=error)) from None
-    name = text("name") or name_for(model, text("served_model_name"), taken)
+        values["name"] = _read_name(fields, str(values.get("model", "")), taken)
+    except FieldError as error:
+        errors.append(error)
+    return values, errors
+
+
+def _read_name(fields: Mapping[str, str], model: str, taken: Sequence[str]) -> str:
+    name = fields.get("name", "").strip() or name_for(model, fields.get("served_model_name", "").strip(), taken)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", name):
-        raise UsageError(_("Name: use letters, digits, '.', '_' and '-' only, not “{name}”").format(name=name))
-    return ServerSpec(
-        name=name,
-        model=model,
-        served_model_name=text("served_model_name"),
-        host=text("host") or "127.0.0.1",
-        port=number("port", _("Port"), 1, 65535) or 8000,
-        max_model_len=number("max_model_len", _("Max model len"), 1, 2**31 - 1),
-        chat_template=template,
-        extra_args=extra,
-    )
+        raise FieldError("name", _("Name: use letters, digits, '.', '_' and '-' only, not “{name}”").format(name=name))
+    return name
+
+
+def _read_number(field: str, label: str, text: str, low: int, high: int) -> int | None:
+    value = text.replace(",", "").replace("_", "")
+    if not value:
+        return None
+    # isdecimal takes other scripts' digits too; int() reads them as well.
+    if not value.isdecimal() or not low <= int(value) <= high:
+        raise FieldError(
+            field,
+            _("{field}: “{value}” is not a whole number from {low} to {high}").format(
+                field=label, value=text, low=low, high=high
+            ),
+        )
+    return int(value)
+
+
+def _read_model(text: str) -> str:
+    if not text:
+        raise FieldError("model", _("Which model? Give a folder or a hub id, such as qwen/Qwen2-7B-Instruct"))
+    path = Path(text).expanduser()
+    if text.startswith(("/", "~", "./", "../")) and not path.exists():
+        raise FieldError("model", _("Model: there is no {path}").format(path=path))
+    # A relative folder too: the server runs somewhere else.
+    return str(path.resolve()) if path.exists() else text
+
+
+def _read_host(text: str) -> str:
+    if re.search(r"[\s/]", text):
+        raise FieldError("host", _("Host: a name or an address, such as 127.0.0.1, not “{value}”").format(value=text))
+    return text or "127.0.0.1"
+
+
+def _read_template(text: str) -> str:
+    if not (text.endswith(".jinja") or text.startswith(("/", "~", "./", "../"))):
+        return text
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise FieldError("chat_template", _("Chat template: there is no file {path}").format(path=path))
+    return str(path.resolve())
+
+
+def _read_extra(text: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise FieldError("extra_args", _("Extra arguments: {error}").format(error=error)) from None
+    for word in words:
+        option = word.split("=", 1)[0]
+        if option in FIELD_ARGUMENTS:
+            raise FieldError("extra_args", _("Extra arguments: {option} has a field of its own").format(option=option))
+        if option == "--api-key":
+            raise FieldError(
+                "extra_args",
+                _("Extra arguments: a key on the command line can be read by everybody on this machine"),
+                "",
+                _("For a host that is not loopback qwen-tui makes a key and hands it over unseen"),
+            )
+    return words

@@ -189,7 +189,7 @@ def main() -> None:
 
     if not OPTIONS.get("ignore_sigterm"):
         signal.signal(signal.SIGTERM, end)
-    server.serve_forever()
+    server.serve_forever(poll_interval=0.02)
 
 
 if __name__ == "__main__":

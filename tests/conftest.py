@@ -1,0 +1,106 @@
+"""What every test gets: folders of its own, English texts, and an engine that is not the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_tui import i18n
+from qwen_tui.engine.find import Engine
+from qwen_tui.paths import Paths
+from qwen_tui.server import processes
+from qwen_tui.server.launch import free_port
+from qwen_tui.server.service import Servers
+from qwen_tui.server.spec import ServerSpec
+
+FAKE_ENGINE = Path(__file__).parent / "fakes" / "engine"
+
+
+async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+    """Wait until `condition()` is true, and return it; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"waited {seconds} s in vain for {what or condition}")
+        await asyncio.sleep(0.02)
+    return value
+
+
+@pytest.fixture(autouse=True)
+def _english() -> Iterator[None]:
+    i18n.use("en")
+    yield
+    i18n.use("en")
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    """Folders of this test's own."""
+    return Paths(tmp_path / "config", tmp_path / "data", tmp_path / "state", tmp_path / "cache")
+
+
+@pytest.fixture
+def fake_engine() -> Engine:
+    return Engine(Path(sys.executable), "0.32.0", "cpu", "option")
+
+
+@pytest.fixture
+def fake_spec() -> Callable[..., ServerSpec]:
+    """Makes specifications for the fake engine: `fake_spec("name", crash_after="…")`."""
+    taken: list[int] = []
+
+    def make(name: str = "fake", **options: Any) -> ServerSpec:
+        port = free_port(first=max([18400 + os.getpid() % 5000, *taken]) + 1)
+        taken.append(port)
+        restart = options.pop("restart", "no")
+        host = options.pop("host", "127.0.0.1")
+        environment = {"PYTHONPATH": str(FAKE_ENGINE), "FAKE_ENGINE": json.dumps({"pause": 0.005, **options})}
+        return ServerSpec(name, "some/model", "fake-model", host=host, port=port, env=environment, restart=restart)
+
+    return make
+
+
+@pytest.fixture
+async def servers(paths: Paths) -> AsyncIterator[Servers]:
+    """A server service in this test's folders; nothing that it started outlives the test."""
+    service = Servers(paths)
+    yield service
+    for status in service.list():
+        if status.state.is_alive:
+            await service.stop(status.name, grace=0.2)
+    await service.close()
+    left = run_processes(paths)
+    for stat in left:
+        os.kill(stat.pid, signal.SIGKILL)
+    assert not left, f"processes were left: {left}"
+
+
+def run_processes(paths: Paths) -> list[processes.ProcessStat]:
+    """Every process that carries a tag of a run launched in `paths`, and every keeper of it."""
+    found = []
+    tags = [
+        json.loads(file.read_text())["id"] for file in paths.servers.glob("*/launch.json") if file.stat().st_size
+    ]
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        stat = processes.read_stat(int(entry.name))
+        if stat is None or not stat.is_running:
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
+        except OSError:
+            continue
+        is_keeper = "keeper.py" in command and str(paths.servers) in command
+        if is_keeper or any(processes.has_tag(stat.pid, tag) for tag in tags):
+            found.append(stat)
+    return found
