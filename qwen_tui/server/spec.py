@@ -184,14 +184,23 @@ def _read_number(field: str, label: str, text: str, low: int, high: int) -> int 
     return int(value)
 
 
+def _existing(text: str) -> Path | None:
+    """The absolute path that `text` names, if there is something."""
+    try:
+        path = Path(text).expanduser().resolve()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None  # too long, a NUL, a user that does not exist
+
+
 def _read_model(text: str) -> str:
     if not text:
         raise FieldError("model", _("Which model? Give a folder or a hub id, such as qwen/Qwen2-7B-Instruct"))
-    path = Path(text).expanduser()
-    if text.startswith(("/", "~", "./", "../")) and not path.exists():
-        raise FieldError("model", _("Model: there is no {path}").format(path=path))
-    # A relative folder too: the server runs somewhere else.
-    return str(path.resolve()) if path.exists() else text
+    path = _existing(text)
+    if path is None and text.startswith(("/", "~", "./", "../")):
+        raise FieldError("model", _("Model: there is no {path}").format(path=text))
+    # A relative folder is made absolute too: the server runs somewhere else.
+    return str(path) if path is not None else text
 
 
 def _read_host(text: str) -> str:
@@ -203,10 +212,10 @@ def _read_host(text: str) -> str:
 def _read_template(text: str) -> str:
     if not (text.endswith(".jinja") or text.startswith(("/", "~", "./", "../"))):
         return text
-    path = Path(text).expanduser()
-    if not path.is_file():
-        raise FieldError("chat_template", _("Chat template: there is no file {path}").format(path=path))
-    return str(path.resolve())
+    path = _existing(text)
+    if path is None or not path.is_file():
+        raise FieldError("chat_template", _("Chat template: there is no file {path}").format(path=text))
+    return str(path)
 
 
 def _read_extra(text: str) -> tuple[str, ...]:
