@@ -1,0 +1,119 @@
+"""The chat of this run of the program: one conversation, and the task that streams its reply.
+
+It belongs to the app, not to a screen: a reply goes on streaming while another room is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from qwen_tui.chat.client import stream_chat
+from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
+from qwen_tui.chat.events import ReasoningDelta, Sampling, Target, TextDelta
+from qwen_tui.chat.meter import ReplyMeter
+from qwen_tui.errors import ChatError, UsageError
+from qwen_tui.i18n import _
+
+
+class ChatSession:
+    """Send, stop, retry; listeners are told that something changed, for every piece that arrives."""
+
+    def __init__(self) -> None:
+        self.conversation = Conversation()
+        self.sampling = Sampling()
+        self._listeners: list[Callable[[], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._meter: ReplyMeter | None = None
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` on every change, in the event loop; it must be quick. Returns how to end that."""
+        self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._listeners.remove(listener)
+
+        return unsubscribe
+
+    @property
+    def is_streaming(self) -> bool:
+        return self.conversation.open_reply is not None
+
+    @property
+    def meter(self) -> ReplyMeter | None:
+        """The measurements of the reply that streams, or of the last one."""
+        return self._meter
+
+    def send(self, target: Target, text: str) -> None:
+        """Say `text` and stream the reply. Raises UsageError while another one streams."""
+        self.conversation.add_user(text)
+        self._ask(target)
+
+    def retry(self, target: Target) -> None:
+        """Drop the last reply and ask for it again. Raises UsageError."""
+        self.conversation.drop_last_reply()
+        self._ask(target)
+
+    def stop(self) -> None:
+        """Stop the reply that streams, if one does; its connection is closed at once."""
+        reply = self.conversation.open_reply
+        if reply is not None and self._task is not None:
+            self.conversation.stop(reply, self._meter.figures() if self._meter else None)
+            self._task.cancel()
+            self._changed()
+
+    def new(self) -> None:
+        """Begin a new conversation; a reply that streams is stopped."""
+        self.stop()
+        self.conversation = Conversation(system=self.conversation.system)
+        self._changed()
+
+    async def close(self) -> None:
+        """Stop what streams and wait until its connection is closed."""
+        self.stop()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _ask(self, target: Target) -> None:
+        messages = self.conversation.messages()
+        if not messages:
+            raise UsageError(_("There is nothing to ask again"))
+        conversation = self.conversation
+        reply = conversation.begin_reply(target.model)
+        self._meter = meter = ReplyMeter()
+
+        async def run() -> None:
+            try:
+                await self._stream(target, reply, meter, conversation)
+            except ChatError as error:
+                if reply.state.is_open:
+                    conversation.fail(reply, error, meter.figures() if meter.answered else None)
+            finally:
+                if reply.state.is_open:  # cancelled from outside: the program ends
+                    conversation.stop(reply, meter.figures())
+                self._changed()
+
+        self._task = asyncio.get_running_loop().create_task(run(), name="chat reply")
+        self._changed()
+
+    async def _stream(self, target: Target, reply: Turn, meter: ReplyMeter, conversation: Conversation) -> None:
+        sent = conversation.messages()
+        async with contextlib.aclosing(stream_chat(target, sent, self.sampling, meter=meter)) as events:
+            async for event in events:
+                if not reply.state.is_open:
+                    return
+                if isinstance(event, TextDelta):
+                    reply.text += event.text
+                    reply.state = ReplyState.STREAMING
+                elif isinstance(event, ReasoningDelta):
+                    reply.reasoning += event.text
+                    reply.state = ReplyState.STREAMING
+                else:
+                    conversation.finish(reply, event.figures)
+                self._changed()
+
+    def _changed(self) -> None:
+        for listener in tuple(self._listeners):
+            listener()
