@@ -87,9 +87,7 @@ async def servers(paths: Paths) -> AsyncIterator[Servers]:
 def run_processes(paths: Paths) -> list[processes.ProcessStat]:
     """Every process that carries a tag of a run launched in `paths`, and every keeper of it."""
     found = []
-    tags = [
-        json.loads(file.read_text())["id"] for file in paths.servers.glob("*/launch.json") if file.stat().st_size
-    ]
+    tags = [json.loads(file.read_text())["id"] for file in paths.servers.glob("*/launch.json") if file.stat().st_size]
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue

@@ -10,7 +10,7 @@ from pathlib import Path
 _TAIL = 1 << 20
 #: What vLLM's processes and its logger put before a line of a traceback.
 _PREFIX = re.compile(
-    r"^(?:\([^)]*pid=\d+\)\s*)?"
+    r"^(?:\([^)]*pid=\d+\) ?)?"
     r"(?:(?:DEBUG|INFO|WARNING|ERROR|CRITICAL)\s+\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?\s+\[[^\]]*\]\s?)?"
 )
 _EXCEPTION = re.compile(r"^(?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Interrupt|Exit|Fault|Warning)\b(?::\s*.*)?$")
@@ -21,6 +21,21 @@ _HOLLOW = re.compile(
     r"See root cause above|Engine core initialization failed|EngineDeadError|WorkerProc initialization failed"
     r"|Warning\b|^SystemExit|^KeyboardInterrupt|CancelledError|BrokenPipeError|^EOFError"
 )
+
+
+#: Letters of a cause that are worth showing.
+_LONGEST = 500
+
+
+def _whole(lines: list[str], number: int) -> str:
+    """The exception at `number`, with the indented lines under it: pydantic puts what is wrong there."""
+    line = lines[number].strip()
+    if "ValidationError" in line:
+        for following in lines[number + 1 : number + 6]:
+            if not following.startswith(" "):
+                break
+            line += " " + following.strip()
+    return line[:_LONGEST]
 
 
 def find_cause(log: Path) -> str:
@@ -37,8 +52,8 @@ def find_cause(log: Path) -> str:
         return ""
     hollow = ""
     in_traceback = False
-    for raw in re.split(r"[\r\n]+", text):
-        line = _PREFIX.sub("", raw, count=1)
+    lines = [_PREFIX.sub("", raw, count=1) for raw in re.split(r"[\r\n]+", text)]
+    for number, line in enumerate(lines):
         if line.startswith("Traceback (most recent call last)"):
             in_traceback = True
             continue
@@ -49,6 +64,6 @@ def find_cause(log: Path) -> str:
         if in_traceback and _EXCEPTION.match(line):
             in_traceback = False
             if not _HOLLOW.search(line):
-                return line.strip()[:500]
-            hollow = hollow or line.strip()[:500]
+                return _whole(lines, number)
+            hollow = hollow or line.strip()[:_LONGEST]
     return hollow

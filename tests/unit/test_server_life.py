@@ -280,9 +280,7 @@ async def test_another_host_gets_a_key_by_environment_only(
     assert status.api_key not in json.dumps(status.to_json())
 
 
-async def test_files_are_private(
-    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths
-) -> None:
+async def test_files_are_private(servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths) -> None:
     await start(servers, fake_engine, fake_spec())
     for path in [paths.servers, *paths.servers.rglob("*")]:
         mode = stat_module.S_IMODE(path.stat().st_mode)

@@ -1,0 +1,135 @@
+"""What is read off a log: phases of a start, the cause of a failure; and the ETA learned from earlier starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwen_tui.server.cause import find_cause
+from qwen_tui.server.history import StartHistory, eta, kind_of_start
+from qwen_tui.server.phases import PhaseReader
+from qwen_tui.server.spec import ServerSpec
+from qwen_tui.server.status import Phase, StartProgress
+
+OLD_ENGINE = [
+    ("INFO 04-12 10:00:00 api_server.py:149] vLLM API server version 0.4.0.post1", Phase.RESOLVE),
+    ("INFO 04-12 10:00:00 api_server.py:150] args: Namespace(host=None, port=8000)", Phase.RESOLVE),
+    ("INFO 04-12 10:00:01 llm_engine.py:75] Initializing an LLM engine (v0.4.0.post1) with config: …", Phase.ENGINE),
+    ("INFO 04-12 10:00:09 model_runner.py:104] Loading model weights took 14.2487 GB", Phase.WEIGHTS),
+    ("INFO 04-12 10:00:11 gpu_executor.py:94] # GPU blocks: 7429, # CPU blocks: 4681", Phase.PROFILE),
+    ("INFO 04-12 10:00:13 model_runner.py:791] Capturing the model for CUDA graphs.", Phase.GRAPHS),
+    ("INFO:     Started server process [4711]", Phase.API),
+]
+
+
+def test_phases_of_an_old_engine(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    reader = PhaseReader(log)
+    for line, phase in OLD_ENGINE:
+        with log.open("a") as file:
+            file.write(line + "\n")
+        reader.update()
+        assert reader.phase is phase, line
+
+
+def test_progress_bars_are_counted_while_the_line_is_unfinished(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    reader = PhaseReader(log)
+    reader.update()
+    assert reader.phase is Phase.SPAWN
+    log.write_text("(Worker pid=1) \rLoading safetensors checkpoint shards:  25% Completed | 1/4 [00:01<")
+    reader.update()
+    assert (reader.phase, reader.done, reader.total) == (Phase.WEIGHTS, 1, 4)
+    with log.open("a") as file:
+        file.write("00:03]\rLoading safetensors checkpoint shards:  75% Completed | 3/4 [00:03<00:01]\n")
+    reader.update()
+    assert (reader.done, reader.total) == (3, 4)
+    with log.open("a") as file:
+        file.write("(EngineCore pid=2) \rCapturing CUDA graphs (mixed prefill-decode, PIECEWISE):  50%|##| 7/14 [\n")
+    reader.update()
+    assert (reader.phase, reader.done, reader.total) == (Phase.GRAPHS, 7, 14)
+
+
+def test_a_phase_never_goes_back(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("Capturing CUDA graphs: 1/2\nResolved architecture: X\nLoading safetensors: 1/9\n")
+    reader = PhaseReader(log)
+    reader.update()
+    assert (reader.phase, reader.done, reader.total) == (Phase.GRAPHS, 1, 2)
+
+
+@given(st.binary(max_size=3000))
+def test_any_log_can_be_read(data: bytes) -> None:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        PhaseReader(Path(file.name)).update()
+        find_cause(Path(file.name))
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1] Traceback (most recent call last):\n"
+            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1]   File \"a.py\", line 1, in f\n"
+            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1] torch.OutOfMemoryError: CUDA out of memory.\n"
+            "Traceback (most recent call last):\n  File \"b.py\", line 2, in g\n"
+            "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
+            "torch.OutOfMemoryError: CUDA out of memory.",
+        ),
+        (
+            "Traceback (most recent call last):\n"
+            "(APIServer pid=3) pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig\n"
+            "(APIServer pid=3)   Value error, World size (3) is larger than the number of available GPUs (1)\n",
+            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig "
+            "Value error, World size (3) is larger than the number of available GPUs (1)",
+        ),
+        ("usage: api_server.py\napi_server.py: error: unrecognized arguments: --max-modle-len\n",
+         "unrecognized arguments: --max-modle-len"),
+        ("/usr/bin/python3: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
+         "(ModuleNotFoundError: No module named 'vllm')\n", "ModuleNotFoundError: No module named 'vllm'"),
+        ("INFO all is well\nValueError is a word in a sentence, not a traceback\n", ""),
+        ("Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above\n",
+         "RuntimeError: Engine core initialization failed. See root cause above"),
+    ],
+)  # fmt: skip
+def test_cause(tmp_path: Path, log: str, cause: str) -> None:
+    file = tmp_path / "log"
+    file.write_text(log)
+    assert find_cause(file) == cause
+
+
+def test_cause_without_a_log(tmp_path: Path) -> None:
+    assert find_cause(tmp_path / "none") == ""
+
+
+def test_history_gives_the_eta_of_the_same_kind_only(tmp_path: Path) -> None:
+    history = StartHistory(tmp_path / "starts.json")
+    spec = ServerSpec("a", "m", port=8000)
+    kind = kind_of_start(spec, "0.32.0")
+    assert kind == kind_of_start(ServerSpec("b", "m", served_model_name="x", port=9000), "0.32.0")
+    assert kind != kind_of_start(ServerSpec("a", "m", max_model_len=512), "0.32.0")
+    assert kind != kind_of_start(spec, "0.33.0")
+    assert history.expected(kind) == {}
+    history.record(kind, [(Phase.SPAWN, 4.0), (Phase.WEIGHTS, 6.0), (Phase.API, 1.0)])
+    expected = history.expected(kind)
+    assert eta(expected, Phase.SPAWN, 1.0) == pytest.approx(10.0)
+    assert eta(expected, Phase.WEIGHTS, 8.0) == pytest.approx(1.0)
+    assert eta({}, Phase.SPAWN, 1.0) is None
+    (tmp_path / "starts.json").write_text("{broken")
+    assert history.expected(kind) == {}
+
+
+def test_fraction_moves_forward_without_a_history() -> None:
+    course = [(Phase.SPAWN, 0), (Phase.WEIGHTS, 1), (Phase.WEIGHTS, 3), (Phase.API, 0)]
+    fractions = [StartProgress(phase, done, 4 if done else 0).fraction for phase, done in course]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] < 1.0
+    assert StartProgress(Phase.READY).fraction == 1.0
