@@ -101,6 +101,9 @@ class QwenApp(App[None], inherit_bindings=False):
         self._apply_keys(settings.keys)
         self.call_after_refresh(self._start_watching)
 
+    async def on_unmount(self) -> None:
+        await self.services.servers.close()
+
     def _apply_keys(self, keys: dict[str, str]) -> None:
         if not keys:
             return
@@ -192,7 +195,7 @@ class QwenApp(App[None], inherit_bindings=False):
     def action_help(self) -> None:
         from qwen_tui.ui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.screen))
+        self.push_screen(HelpScreen(self.screen, self.services.settings.keys))
 
     def action_command_palette(self) -> None:
         from textual.command import CommandPalette
@@ -229,7 +232,7 @@ class QwenApp(App[None], inherit_bindings=False):
     async def action_quit(self) -> None:
         from qwen_tui.ui.screens.stopping import ask_to_quit
 
-        self.run_worker(partial(ask_to_quit, self), group="quit", exclusive=True)
+        self.run_worker(ask_to_quit(self), group="quit", exclusive=True)
 
     # Trouble
 

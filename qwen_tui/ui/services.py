@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qwen_tui.engine.find import Engine, find_engine
 from qwen_tui.paths import Paths
+from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
 
@@ -17,6 +18,7 @@ class Services:
     """The domain services of one run of the program.
 
     find_engine: the engine to start servers with; blocking, so it is called in a thread.
+    free_port: the first port from a number on that nobody listens on, at a host.
     clock: Unix time, seconds.
     """
 
@@ -24,4 +26,5 @@ class Services:
     settings: Settings
     servers: Servers
     find_engine: Callable[[Paths, str], Engine] = find_engine
+    free_port: Callable[[str, int], int] = free_port
     clock: Callable[[], float] = time.time

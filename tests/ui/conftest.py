@@ -83,6 +83,9 @@ class FakeServers:
         ended = ExitRecord(0, None, NOW, True)
         self.put(dataclasses.replace(status, state=ServerState.STOPPED, pid=None, exit=ended))
 
+    async def close(self) -> None:
+        self.calls.append(("close", None))
+
     def forget(self, name: str) -> None:
         self.calls.append(("forget", name))
         if self.get(name).state.is_alive:
@@ -154,7 +157,7 @@ def _english_again() -> Iterator[None]:
     i18n.use("en")
 
 
-@pytest.fixture()
+@pytest.fixture
 def services(tmp_path: Path) -> Services:
     """Services over no servers, with everything written under the test's own folder; English."""
     paths = Paths(tmp_path / "config", tmp_path / "data", tmp_path / "state", tmp_path / "cache")
@@ -163,6 +166,7 @@ def services(tmp_path: Path) -> Services:
         settings=Settings(language="en"),
         servers=cast(Servers, FakeServers()),
         find_engine=lambda _paths, _setting: ENGINE,
+        free_port=lambda _host, first: first,
         clock=lambda: NOW,
     )
 

@@ -29,7 +29,7 @@ class RoomScreen(Screen[None], inherit_bindings=False):
     """
 
     ROOM: ClassVar[str] = ""
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-narrow"), (100, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares its type
     AUTO_FOCUS: ClassVar[str | None] = "#room *"
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -16,7 +16,7 @@ from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState, ServerStatus
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets import server_detail
@@ -37,6 +37,10 @@ class ServersScreen(RoomScreen):
         Binding("e", "edit", N_("edit"), id="servers.edit", group=DO),
         Binding("y", "copy_command", N_("copy command"), id="servers.copy_command", group=DO),
         Binding("d", "delete", N_("delete"), id="servers.delete", group=DO),
+        Binding(
+            "pagedown", "scroll_detail(1)", N_("scroll the details"), id="servers.page_down", show=False, group=MOVE
+        ),
+        Binding("pageup", "scroll_detail(-1)", N_("scroll them back"), id="servers.page_up", show=False, group=MOVE),
         Binding("r", "refresh", N_("refresh"), id="servers.refresh", group=DO),
     ]
 
@@ -60,10 +64,15 @@ class ServersScreen(RoomScreen):
         """The server under the cursor."""
         return self.query_one(ServerList).chosen
 
+    def select(self, name: str) -> None:
+        """Put the cursor on the server `name`."""
+        self.query_one(ServerList).select(name)
+
     def servers_changed(self, statuses: Sequence[ServerStatus]) -> None:
         self.set_class(not statuses, "-empty")
         servers = self.query_one(ServerList)
-        servers.show(statuses, self.qwen.services.clock())
+        target = self.qwen.target
+        servers.show(statuses, self.qwen.services.clock(), target.name if target else "")
         if not statuses:
             self._set("#empty", _empty_text())
         self._draw_detail()
@@ -88,13 +97,20 @@ class ServersScreen(RoomScreen):
             return
         if status.state.is_alive:
             self._set("#card", server_detail.headline(status))
-            self._set("#facts", server_detail.facts(status, self.qwen.services.clock()))
+            self._set("#facts", server_detail.facts(status, self.qwen.services.clock(), self._detail_width))
         else:
             self._set("#card", server_detail.card(status))
             self._set("#facts", Content(""))
         self.query_one(PhaseBar).show(status.start if starting else None)
         command = plain(server_detail.command(status))
         self._set("#command", Content.assemble((_("command"), "$text-muted"), "\n", command))
+
+    @property
+    def _detail_width(self) -> int:
+        return max(30, self.query_one("#detail", VerticalScroll).scrollable_content_region.width)
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw_detail)
 
     def _set(self, selector: str, content: Content) -> None:
         widget = self.query_one(selector, Static)
@@ -151,7 +167,7 @@ class ServersScreen(RoomScreen):
         if name is not None:
             self.qwen.choose(name)
             await self.qwen.refresh_servers()
-            self.query_one(ServerList).select(name)
+            self.select(name)
 
     def action_stop(self) -> None:
         from qwen_tui.ui.screens.stopping import ask_and_stop
@@ -190,6 +206,10 @@ class ServersScreen(RoomScreen):
         if self.chosen is not None:
             self.app.copy_to_clipboard(server_detail.command(self.chosen))
             self.notify(_("The command is copied"), markup=False)
+
+    def action_scroll_detail(self, pages: int) -> None:
+        detail = self.query_one("#detail", VerticalScroll)
+        detail.scroll_relative(y=pages * max(1, detail.size.height - 2), animate=False)
 
     async def action_refresh(self) -> None:
         await self.qwen.refresh_servers()

@@ -20,7 +20,8 @@ _NAMES = {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "delete": "del"
 def key_name(key: str) -> str:
     """How a key is written for a person: 'question_mark' → '?', 'escape' → 'esc', 'ctrl+p' stays."""
     *modifiers, last = key.split("+")
-    name = _NAMES.get(last) or ("space" if last == "space" else key_to_character(last)) or last
+    character = key_to_character(last) or ""
+    name = _NAMES.get(last) or (character if character.strip() and character.isprintable() else last)
     return "+".join([*modifiers, name])
 
 
@@ -41,6 +42,8 @@ class KeyBar(Widget):
         self._bindings_updated(self.screen)
 
     def _bindings_updated(self, screen: Screen[Any]) -> None:
+        if not self.screen.is_current:
+            return  # below a dialog: what stood here stays until the dialog is answered
         entries = tuple(self._active_entries())
         if entries != self._entries:
             self._entries = entries

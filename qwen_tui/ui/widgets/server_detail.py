@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-
 from rich.cells import cell_len
 from textual.content import Content
 
 from qwen_tui.i18n import _
+from qwen_tui.server.service import describe_exit
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
-from qwen_tui.ui.text import one_line, plain
+from qwen_tui.ui.text import cut_middle, one_line, plain
 from qwen_tui.ui.theme import STATE_LOOK
 from qwen_tui.ui.widgets.server_list import uptime
 
@@ -22,28 +21,12 @@ def headline(status: ServerStatus) -> Content:
     )
 
 
-def how_it_ended(status: ServerStatus) -> str:
-    """One sentence about the end of a server that does not run."""
-    end = status.exit
-    if end is None or (end.code is None and end.signal is None):
-        return _("It ended; its exit status is not known.")
-    if end.signal is not None:
-        try:
-            name = signal.Signals(end.signal).name
-        except ValueError:
-            name = str(end.signal)
-        if end.asked:
-            return _("It was stopped with {signal}.").format(signal=name)
-        return _("It was ended by {signal} (signal {number}).").format(signal=name, number=end.signal)
-    if end.asked:
-        return _("It was stopped; exit status {code}.").format(code=end.code)
-    return _("It ended by itself with exit status {code}.").format(code=end.code)
-
-
 def card(status: ServerStatus) -> Content:
     """What happened, why, and what to press, for a server that does not run."""
     failed = status.state is ServerState.FAILED
-    lines = [headline(status), Content(""), Content.styled(how_it_ended(status), "$text-error" if failed else "")]
+    asked = status.exit is not None and status.exit.asked
+    what = _("It was stopped.") if asked else one_line(describe_exit(status))
+    lines = [headline(status), Content(""), Content.styled(what, "$text-error" if failed else "")]
     if status.restarts:
         lines.append(Content(_("Restarted {count} times by its keeper.").format(count=status.restarts)))
     if failed and status.cause:
@@ -59,8 +42,8 @@ def card(status: ServerStatus) -> Content:
     return Content("\n").join(lines)
 
 
-def facts(status: ServerStatus, now: float) -> Content:
-    """Label and value, a line each, for a server that lives."""
+def facts(status: ServerStatus, now: float, width: int) -> Content:
+    """Label and value, a line each of at most `width` cells, for a server that lives; `now` is Unix time."""
     spec = status.spec
     pairs = [(_("address"), spec.base_url), (_("model"), spec.model)]
     if spec.served_model_name:
@@ -78,11 +61,13 @@ def facts(status: ServerStatus, now: float) -> Content:
     if status.api_key:
         pairs.append((_("API key"), _("needed; kept in the server's record, sent by Chat for you")))
     pairs.append((_("log"), str(status.log)))
-    width = max(cell_len(label) for label, _value in pairs)
+    labels = max(cell_len(label) for label, _value in pairs)
     lines = []
     for label, value in pairs:
-        pad = " " * (width - cell_len(label))
-        lines.append(Content.assemble((label + pad, "$text-muted"), "  ", one_line(value)))
+        pad = " " * (labels - cell_len(label))
+        lines.append(
+            Content.assemble((label + pad, "$text-muted"), "  ", cut_middle(one_line(value), width - labels - 2))
+        )
     if not status.kept:
         lines.append(
             Content.styled(

@@ -14,7 +14,7 @@ from textual.widgets.option_list import Option
 
 from qwen_tui.i18n import N_, _
 from qwen_tui.progress import format_seconds
-from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
+from qwen_tui.server.status import STATE_WORDS, ServerStatus
 from qwen_tui.ui.rooms import MOVE
 from qwen_tui.ui.text import cut_middle, fit, one_line
 from qwen_tui.ui.theme import STATE_LOOK
@@ -63,8 +63,6 @@ class ServerList(OptionList, inherit_bindings=False):
         Binding("up,k", "cursor_up", N_("up"), id="servers.up", show=False, group=MOVE),
         Binding("home", "first", N_("to the first"), id="servers.first", show=False, group=MOVE),
         Binding("end", "last", N_("to the last"), id="servers.last", show=False, group=MOVE),
-        Binding("pagedown", "page_down", N_("page down"), id="servers.page_down", show=False, group=MOVE),
-        Binding("pageup", "page_up", N_("page up"), id="servers.page_up", show=False, group=MOVE),
     ]
 
     class Chosen(Message):
@@ -86,9 +84,12 @@ class ServerList(OptionList, inherit_bindings=False):
         index = self.highlighted
         return self._statuses[index] if index is not None and index < len(self._statuses) else None
 
-    def show(self, statuses: Sequence[ServerStatus], now: float) -> None:
-        """Draw `statuses` at the Unix time `now`; lines that say the same are left alone."""
-        before = self.chosen.name if self.chosen else None
+    def show(self, statuses: Sequence[ServerStatus], now: float, begin_at: str = "") -> None:
+        """Draw `statuses` at the Unix time `now`; lines that say the same are left alone.
+
+        begin_at: the server to put the cursor on while it stands on none.
+        """
+        before = self.chosen.name if self.chosen else begin_at
         same_servers = [status.name for status in statuses] == [status.name for status in self._statuses]
         self._statuses, self._now = statuses, now
         rows = [row(status, self._row_width, now) for status in statuses]
@@ -103,11 +104,6 @@ class ServerList(OptionList, inherit_bindings=False):
                 if not new.is_same(old):
                     self.replace_option_prompt_at_index(index, new)
         self._rows = rows
-
-    @property
-    def living(self) -> bool:
-        """Whether a server in the list has an uptime that grows."""
-        return any(status.state is not ServerState.STOPPED and status.state.is_alive for status in self._statuses)
 
     @property
     def _row_width(self) -> int:

@@ -1,0 +1,130 @@
+"""Stop servers and show every step of it; the question that `q` asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from qwen_tui.errors import QwenTuiError
+from qwen_tui.i18n import _, ngettext
+from qwen_tui.server.service import StopStep
+from qwen_tui.server.status import ServerStatus
+from qwen_tui.ui.screens.dialogs import Answer, Choice, Confirm
+from qwen_tui.ui.text import one_line, plain
+
+if TYPE_CHECKING:
+    from qwen_tui.ui.app import QwenApp
+
+
+class StopScreen(ModalScreen[bool]):
+    """Stops the servers `names`, one after the other; dismissed with whether all of them are stopped.
+
+    `esc` puts the picture away; the stop goes on, and its end is told in a notice.
+    """
+
+    CSS_PATH = "dialogs.tcss"
+    AUTO_FOCUS = None
+
+    def __init__(self, qwen: QwenApp, names: Sequence[str]) -> None:
+        super().__init__()
+        self._qwen = qwen
+        self._names = names
+        self._lines: list[Content] = []
+        self._failed = False
+        self._away = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="dialog"):
+            names = ", ".join(one_line(name) for name in self._names)
+            yield Static(Content(_("Stopping {names}").format(names=names)), id="title")
+            with VerticalScroll(id="body", can_focus=False):
+                yield Static(id="steps")
+            yield Static(id="keys")
+
+    def on_mount(self) -> None:
+        self._draw()
+        # The app's worker: the stop goes on when this screen is put away.
+        self._qwen.run_worker(self._stop_all(), group="stopping")
+
+    async def _stop_all(self) -> None:
+        for name in self._names:
+            try:
+                await self._qwen.services.servers.stop(name, lambda step, name=name: self._step(name, step))  # type: ignore[misc]
+            except QwenTuiError as error:
+                self._failed = True
+                self._add(Content.styled(plain(str(error)), "$text-error"))
+                if self._away:
+                    self._qwen.report(error)
+        await self._qwen.refresh_servers()
+        if self._failed:
+            self._draw()
+            return
+        names = ", ".join(one_line(name) for name in self._names)
+        self._qwen.notify(
+            ngettext("{names} is stopped", "{names} are stopped", len(self._names)).format(names=names), markup=False
+        )
+        if not self._away:
+            self.dismiss(True)
+
+    def _step(self, name: str, step: StopStep) -> None:
+        who = f"{one_line(name)}: " if len(self._names) > 1 else ""
+        self._add(Content.assemble((f"{step.at:5.1f} s  ", "$text-muted"), f"{who}{one_line(step.text)}"))
+
+    def _add(self, line: Content) -> None:
+        self._lines.append(line)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._away or not self.is_attached:
+            return
+        self.query_one("#steps", Static).update(Content("\n").join(self._lines))
+        text = _("close") if self._failed else _("put this away; the stop goes on")
+        self.query_one("#keys", Static).update(Content.assemble(("esc", "bold $text-accent"), "  ", text))
+        self.query_one("#body", VerticalScroll).scroll_end(animate=False)
+
+    def on_key(self, event: events.Key) -> None:
+        if event.key == "escape":
+            event.stop()
+            self._away = True
+            self.dismiss(False)
+
+
+async def ask_and_stop(qwen: QwenApp, status: ServerStatus) -> bool:
+    """Ask, then stop the server `status`, showing each step; whether it is stopped. Runs in a worker."""
+    question = Confirm(
+        _("Stop {name}?").format(name=one_line(status.name)),
+        _("Requests that run are cut off. Its settings and its log stay."),
+        _("stop it"),
+    )
+    if await qwen.push_screen_wait(question) != "yes":
+        return False
+    return await qwen.push_screen_wait(StopScreen(qwen, [status.name]))
+
+
+async def ask_to_quit(qwen: QwenApp) -> None:
+    """End the app; if servers live, ask first whether to stop them. Runs in a worker."""
+    living = [status.name for status in qwen.statuses if status.state.is_alive]
+    if not living:
+        qwen.exit()
+        return
+    one = len(living) == 1
+    names = "\n".join(f"● {one_line(name)}" for name in living)
+    question = Choice(
+        _("Quit qwen-tui?"),
+        ngettext("This server runs:", "These servers run:", len(living)) + f"\n{names}",
+        (
+            Answer(("l",), "leave", _("leave it running") if one else _("leave them running")),
+            Answer(("s",), "stop", _("stop it") if one else _("stop all of them")),
+        ),
+        default="leave",
+    )
+    answer = await qwen.push_screen_wait(question)
+    if answer == "leave" or (answer == "stop" and await qwen.push_screen_wait(StopScreen(qwen, living))):
+        qwen.exit()
