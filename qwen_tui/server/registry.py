@@ -179,9 +179,11 @@ def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> Serve
         return ServerState.STOPPING
     if alive:
         return ServerState.READY if was_ready(record) else ServerState.STARTING
-    if record.kept and (written in ("waiting", "running") or not record.state):
+    if record.kept and (written == "waiting" or not record.state):
         # Between two starts, or the keeper is just about to write.
         return ServerState.STARTING
+    if record.kept and written == "running":
+        return ServerState.STOPPING  # it died, and the keeper is ending what it left
     if exit_record is not None and exit_record.asked:
         return ServerState.STOPPED
     return ServerState.FAILED
