@@ -82,8 +82,7 @@ class Tail:
             pass  # refuses what is no file or can't be read, in words
         with suppress(FileNotFoundError):
             self._descriptor = os.open(self._reader.path, os.O_RDONLY | os.O_CLOEXEC)
-            status = os.fstat(self._descriptor)
-            self._identity = (status.st_dev, status.st_ino)
+            self._identity = FileState.of(os.fstat(self._descriptor)).identity
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -92,11 +91,11 @@ class Tail:
 
     def _snapshot(self) -> Snapshot:
         if self._descriptor < 0:
-            return Snapshot(-1, 0)
-        size = os.fstat(self._descriptor).st_size
-        if size < self._position:
+            return Snapshot(-1, FileState(0, None))
+        state = FileState.of(os.fstat(self._descriptor))
+        if state.size < self._position:
             self._position = 0
-        return Snapshot(self._descriptor, size)
+        return Snapshot(self._descriptor, state)
 
     def _take_lines(self, snapshot: Snapshot, to_the_end: bool) -> list[RawLine]:
         found = list(islice(snapshot.after(self._position), BATCH_LINES))

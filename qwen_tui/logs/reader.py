@@ -43,6 +43,10 @@ class FileState(NamedTuple):
     size: int
     identity: tuple[int, int] | None
 
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileState:
+        return cls(status.st_size, (status.st_dev, status.st_ino))
+
     def is_continued_by(self, newer: FileState) -> bool:
         """Whether `newer` is the same file, at most longer: offsets into the old one still hold."""
         return self.identity == newer.identity and newer.size >= self.size
@@ -68,9 +72,10 @@ class RawLine(NamedTuple):
 class Snapshot:
     """One open file at one moment: what is appended later is not seen. Not for use by two threads at once."""
 
-    def __init__(self, descriptor: int, size: int, block: int = BLOCK, limit: int = LIMIT) -> None:
+    def __init__(self, descriptor: int, state: FileState, block: int = BLOCK, limit: int = LIMIT) -> None:
         self._descriptor = descriptor
-        self.size = size
+        self.state = state
+        self.size = state.size
         self._block = block
         self._limit = limit
         self._chunk_start = 0
@@ -220,7 +225,7 @@ class LogReader:
             return FileState(0, None)
         except OSError as error:
             raise self._unreadable(error) from None
-        return FileState(status.st_size, (status.st_dev, status.st_ino))
+        return FileState.of(status)
 
     def size(self) -> int:
         """Bytes in the file now; 0 where there is none."""
@@ -232,7 +237,7 @@ class LogReader:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            yield Snapshot(-1, 0, self._block, self._limit)
+            yield Snapshot(-1, FileState(0, None), self._block, self._limit)
             return
         except OSError as error:
             raise self._unreadable(error) from None
@@ -240,7 +245,7 @@ class LogReader:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise LogError(_("{file} is not a file").format(file=self.path))
-            yield Snapshot(descriptor, status.st_size, self._block, self._limit)
+            yield Snapshot(descriptor, FileState.of(status), self._block, self._limit)
         except OSError as error:
             raise self._unreadable(error) from None
         finally:
