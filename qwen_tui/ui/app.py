@@ -102,6 +102,7 @@ class QwenApp(App[None], inherit_bindings=False):
         self.call_after_refresh(self._start_watching)
 
     async def on_unmount(self) -> None:
+        await self.services.chat.close()
         await self.services.servers.close()
 
     def _apply_keys(self, keys: dict[str, str]) -> None:

@@ -6,6 +6,7 @@ given away in pieces as well. The cost of the next character therefore does not 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -170,7 +171,7 @@ class MarkdownSplitter:
             return False
         lines = whole.split("\n")
         first = _first_line(starts[-1])
-        for token, after in zip(starts, starts[1:], strict=False):
+        for token, after in itertools.pairwise(starts):
             self._give("\n".join(lines[_first_line(token) : _first_line(after)]), pieces)
         if first:
             self._tail = self._tail[_offset(lines, first) :]

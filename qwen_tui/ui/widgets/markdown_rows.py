@@ -39,6 +39,9 @@ class Look:
     code: Style = field(default_factory=lambda: Style(bold=True))
     link: Style = field(default_factory=lambda: Style(underline=True))
     muted: Style = field(default_factory=lambda: Style(dim=True))
+    you: Style = field(default_factory=lambda: Style(bold=True))
+    model: Style = field(default_factory=lambda: Style(bold=True))
+    error: Style = field(default_factory=lambda: Style(bold=True))
     code_theme: str = "monokai"
     code_background: str = "default"
 
@@ -166,7 +169,7 @@ class RowRenderer:
             box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, border_style=self.look.base + self.look.muted
         )
         table.style = self.look.base
-        cells = [[cell for cell in row.children] for section in node.children for row in section.children]
+        cells = [list(row.children) for section in node.children for row in section.children]
         for cell in cells[0] if cells else []:
             justify = str(cell.attrs.get("style", "")).removeprefix("text-align:")
             table.add_column(

@@ -1,0 +1,235 @@
+"""The Chat room: talk to the server that was chosen, and see how fast it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Static
+
+from qwen_tui.chat.events import Target
+from qwen_tui.chat.history import PromptHistory
+from qwen_tui.chat.session import ChatSession
+from qwen_tui.errors import QwenTuiError, UsageError
+from qwen_tui.i18n import N_, _
+from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
+from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.screens.dialogs import Confirm
+from qwen_tui.ui.screens.room import RoomScreen
+from qwen_tui.ui.text import one_line
+from qwen_tui.ui.widgets.prompt import Prompt
+from qwen_tui.ui.widgets.transcript import Transcript
+
+#: Seconds between two updates of the rate in the prompt's border while a reply streams.
+_RATE_INTERVAL = 0.5
+
+
+class ChatScreen(RoomScreen):
+    """A transcript and a prompt under it; the conversation itself belongs to the services."""
+
+    ROOM = "chat"
+    CSS_PATH = "chat.tcss"
+    AUTO_FOCUS = "Prompt"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,i,c", "write", N_("write"), id="chat.write", group=DO),
+        Binding("r", "retry", N_("ask again"), id="chat.retry", group=DO),
+        Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
+        Binding("y", "copy_reply", N_("copy reply"), id="chat.copy", group=DO),
+        Binding("n", "new", N_("new"), id="chat.new", group=DO),
+        Binding(
+            "escape", "leave_or_stop", N_("to the transcript; again: stop"), id="chat.escape", show=False, group=DO
+        ),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._unsubscribe: Callable[[], None] | None = None
+        self._last_rate = 0.0
+        self._was_streaming = False
+
+    @property
+    def session(self) -> ChatSession:
+        return self.qwen.services.chat
+
+    def compose_room(self) -> ComposeResult:
+        yield Static(id="empty")
+        yield Transcript(id="conversation")
+        yield Prompt(PromptHistory(self.qwen.services.paths), id="prompt")
+
+    def on_mount(self) -> None:
+        transcript = self.query_one(Transcript)
+        transcript.retry_key = self.qwen.services.settings.keys.get("chat.retry", "r").split(",")[0]
+        self._unsubscribe = self.session.subscribe(self._changed)
+        self._changed()
+        # Importing the HTTP client takes a moment; better now than at the first enter.
+        self.run_worker(asyncio.to_thread(importlib.import_module, "httpx"), group="chat import")
+
+    def on_unmount(self) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+
+    # Drawing
+
+    def _changed(self) -> None:
+        """Called for every piece of a reply: must be quick."""
+        if not self.is_mounted or not self.is_current_room:
+            return
+        streaming = self.session.is_streaming
+        now = time.monotonic()
+        if streaming == self._was_streaming and streaming and now - self._last_rate < _RATE_INTERVAL:
+            self.query_one(Transcript).wake()
+            return
+        self._last_rate = now
+        self._was_streaming = streaming
+        self._show_state()
+        self.query_one(Transcript).follow(self.session.conversation)
+
+    @property
+    def is_current_room(self) -> bool:
+        """Whether this room is in front, dialogs over it or not."""
+        return self.qwen.room is self
+
+    def sync(self) -> None:
+        super().sync()
+        self._changed()
+
+    def servers_changed(self, statuses: Sequence[ServerStatus]) -> None:
+        self._show_state()
+
+    def retranslate(self) -> None:
+        self._show_state()
+        self.query_one(Transcript).redraw()
+
+    def _show_state(self) -> None:
+        conversation = self.session.conversation
+        self.set_class(not conversation.turns, "-empty")
+        self.query_one("#empty", Static).update(Content(self._empty_text()))
+        prompt = self.query_one(Prompt)
+        target = self.qwen.target
+        prompt.border_title = Content(
+            _("Message to {model}").format(model=one_line(target.model_name)) if target else _("Message")
+        )
+        prompt.border_subtitle = Content(self._rate_text() if self.session.is_streaming else "")
+        self.refresh_bindings()
+
+    def _rate_text(self) -> str:
+        meter = self.session.meter
+        figures = meter.figures() if meter else None
+        if figures is None or figures.tokens_per_s is None:
+            return _("waiting for the first token…")
+        return _("{count} tokens · {rate} tokens/s").format(
+            count=f"{figures.completion_tokens:,}", rate=f"{figures.tokens_per_s:,.1f}"
+        )
+
+    def _empty_text(self) -> str:
+        target = self.qwen.target
+        if target is None:
+            return _("There is no server to talk to.\n\nPress esc, then s, to go to Servers and start one.")
+        name, word = one_line(target.name), _(STATE_WORDS[target.state])
+        if target.state is ServerState.READY:
+            return _("{name} is ready.\n\nWrite a message below; enter sends it, ctrl+j begins a new line.").format(
+                name=name
+            )
+        if target.state.is_alive:
+            return _("{name} is {state}.\n\nYou can write already, and send when it is ready.").format(
+                name=name, state=word
+            )
+        return _("{name} is {state}.\n\nPress esc, then s, to go to Servers and start it.").format(
+            name=name, state=word
+        )
+
+    # What can be done
+
+    def binding_text(self, binding: Binding) -> str:
+        turns = self.session.conversation.turns
+        if binding.id == "chat.stop" and not self.session.is_streaming:
+            return ""
+        if binding.id in ("chat.retry", "chat.copy", "chat.new") and not turns:
+            return ""
+        return binding.description
+
+    def leave_field(self) -> None:
+        self.query_one(Transcript).focus()
+
+    def action_write(self) -> None:
+        self.query_one(Prompt).focus()
+
+    def action_leave_or_stop(self) -> None:
+        if self.focused is self.query_one(Prompt):
+            if self.session.conversation.turns:
+                self.query_one(Transcript).focus()
+            else:
+                self.set_focus(None)  # the transcript is not shown
+        else:
+            self.session.stop()
+
+    def action_stop(self) -> None:
+        self.session.stop()
+
+    def _target(self) -> Target:
+        """The server to ask. Raises UsageError if there is none that answers."""
+        status = self.qwen.target
+        if status is None:
+            raise UsageError(
+                _("There is no server to talk to"), "", _("Press esc, then s, and start one; what you wrote stays")
+            )
+        if status.state is not ServerState.READY:
+            raise UsageError(
+                _("{name} is {state}").format(name=one_line(status.name), state=_(STATE_WORDS[status.state])),
+                "",
+                _("What you wrote stays; send it when the server is ready")
+                if status.state.is_alive
+                else _("Press esc, then s, and start it; what you wrote stays"),
+            )
+        return Target(status.spec.base_url, status.model_name, status.api_key)
+
+    @on(Prompt.Sent)
+    def _send(self, event: Prompt.Sent) -> None:
+        if not event.text.strip():
+            return
+        try:
+            if self.session.is_streaming:
+                raise UsageError(_("A reply is still streaming"), "", _("Press esc twice to stop it, or wait"))
+            self.session.send(self._target(), event.text.strip("\n"))
+        except QwenTuiError as error:
+            self.qwen.report(error)
+        else:
+            self.query_one(Prompt).take()
+            self.query_one(Transcript).scroll_to_end()
+
+    def action_retry(self) -> None:
+        if not self.session.conversation.turns:
+            return
+        try:
+            self.session.retry(self._target())
+        except QwenTuiError as error:
+            self.qwen.report(error)
+
+    def action_copy_reply(self) -> None:
+        reply = self.session.conversation.last_reply
+        if reply is None:
+            self.notify(_("There is no reply to copy"), severity="warning", markup=False)
+            return
+        self.app.copy_to_clipboard(reply.text)
+        self.notify(_("Copied the last reply, {count} characters").format(count=f"{len(reply.text):,}"), markup=False)
+
+    def action_new(self) -> None:
+        if not self.session.is_streaming:
+            self._begin_new("yes")
+            return
+        question = Confirm(
+            _("Begin a new conversation?"), _("The reply that is streaming is stopped."), _("stop it and begin anew")
+        )
+        self.app.push_screen(question, self._begin_new)
+
+    def _begin_new(self, answer: str | None) -> None:
+        if answer == "yes":
+            self.session.new()
+            self.query_one(Prompt).focus()

@@ -1,0 +1,250 @@
+"""What was said, scrolling: a line-API widget whose cost does not grow with the conversation."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.timer import Timer
+
+from qwen_tui.chat.conversation import Conversation
+from qwen_tui.i18n import N_
+from qwen_tui.ui.rooms import MOVE
+from qwen_tui.ui.widgets.block_list import BlockList
+from qwen_tui.ui.widgets.markdown_rows import Look, RowRenderer
+from qwen_tui.ui.widgets.turn_view import TurnView
+
+#: Seconds between two drawings of a reply that streams; longer when drawing is dear.
+INTERVAL = 0.11
+#: The next drawing comes no sooner than this many times what the last one took.
+_REST = 4.0
+#: Seconds of measuring at a time after the width has changed.
+_MEASURING = 0.008
+
+
+class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
+    """Shows a Conversation; `follow` it once, then `wake` whenever it may have changed."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "transcript--you",
+        "transcript--model",
+        "transcript--heading",
+        "transcript--code",
+        "transcript--link",
+        "transcript--muted",
+        "transcript--error",
+        "transcript--code-block",
+    }
+    DEFAULT_CSS = """
+    Transcript {
+        height: 1fr; padding: 0 0 0 1; background: $background; color: $foreground;
+        overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
+        & .transcript--you { color: $text-accent; text-style: bold; }
+        & .transcript--model { color: $text-primary; text-style: bold; }
+        & .transcript--heading { color: $text-primary; text-style: bold; }
+        & .transcript--code { color: $text-warning; }
+        & .transcript--link { color: $text-accent; text-style: underline; }
+        & .transcript--muted { color: $text-muted; }
+        & .transcript--error { color: $text-error; text-style: bold; }
+        & .transcript--code-block { background: $surface; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_up", N_("up"), id="chat.line_up", show=False, group=MOVE),
+        Binding("down,j", "scroll_down", N_("down"), id="chat.line_down", show=False, group=MOVE),
+        Binding("pageup", "page_up", N_("page up"), id="chat.page_up", show=False, group=MOVE),
+        Binding("pagedown,space", "page_down", N_("page down"), id="chat.page_down", show=False, group=MOVE),
+        Binding("home,g", "scroll_home", N_("to the beginning"), id="chat.home", show=False, group=MOVE),
+        Binding("end,G", "scroll_end", N_("to the end, and follow"), id="chat.end", show=False, group=MOVE),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._conversation = Conversation()
+        self._views: list[TurnView] = []
+        self._look = Look()
+        self._blocks = BlockList(RowRenderer(self._look))
+        self._stick = True
+        self._drawing: Timer | None = None
+        self._measuring: Timer | None = None
+        self._last_drawn = 0.0
+        self._cost = 0.0
+        self.retry_key = "r"
+
+    # What it shows
+
+    def follow(self, conversation: Conversation) -> None:
+        """Show this conversation from now on."""
+        if conversation is not self._conversation:
+            self._conversation = conversation
+            self._stick = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something may have changed: draw it soon, and no more often than is good."""
+        if self._drawing is None and self.is_mounted:
+            due = self._last_drawn + max(INTERVAL, _REST * self._cost)
+            self._drawing = self.set_timer(max(0.001, due - time.monotonic()), self._draw)
+
+    def scroll_to_end(self) -> None:
+        """Show the end, and follow what comes."""
+        self._stick = True
+        self.wake()
+
+    def redraw(self) -> None:
+        """Draw everything again: another language, another look."""
+        self._reset(self._blocks.width)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something that was said is not drawn yet."""
+        return self._drawing is not None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether the last row is in view, and stays so as more comes."""
+        return self._stick
+
+    @property
+    def text(self) -> str:
+        """The rows as text, without trailing spaces; for tests and for looking at what is drawn."""
+        rows = (self._blocks.row(number).text.rstrip() for number in range(self._blocks.height))
+        return "\n".join(rows)
+
+    # Drawing
+
+    def _draw(self) -> None:
+        self._drawing = None
+        began = time.perf_counter()
+        more = self._catch_up()
+        self._settle()
+        self._cost = time.perf_counter() - began
+        self._last_drawn = time.monotonic()
+        if more:
+            self.wake()
+
+    def _catch_up(self) -> bool:
+        """Take over turns and a portion of text; True if there is more to take."""
+        turns = self._conversation.turns
+        same = 0
+        for view, turn in zip(self._views, turns, strict=False):
+            if view.turn is not turn:
+                break
+            same += 1
+        if same < len(self._views):
+            self._blocks.truncate(self._views[same].first_block)
+            del self._views[same:]
+            self._stick = True
+        if self._views and self._views[-1].catch_up():
+            return True
+        for turn in turns[len(self._views) :]:
+            self._views.append(TurnView(turn, self._blocks, self.retry_key))
+            if self._views[-1].catch_up():
+                return True
+        return False
+
+    def _settle(self) -> None:
+        """Tell the scroll bar the height, keep the end in view if it was, and paint."""
+        height = self._blocks.height
+        if height != self.virtual_size.height or self._blocks.width != self.virtual_size.width:
+            self.virtual_size = Size(self._blocks.width, height)
+        if self._stick:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        return self._blocks.row(self.scroll_offset.y + y)
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._stick = round(new_value) >= self.max_scroll_y
+
+    # Width and look
+
+    def on_resize(self, event: events.Resize) -> None:
+        width = self.scrollable_content_region.width
+        if width > 0 and width != self._blocks.width:
+            self._reset(width)
+        elif self._stick:
+            self.scroll_end(animate=False, immediate=True, x_axis=False)
+
+    def notify_style_update(self) -> None:
+        super().notify_style_update()
+        if self.is_mounted:
+            look = self._make_look()
+            if look != self._look:
+                self._look = look
+                self._reset(self._blocks.width)
+
+    def on_mount(self) -> None:
+        self._look = self._make_look()
+        self._blocks.reset(RowRenderer(self._look), self._blocks.width)
+
+    def _make_look(self) -> Look:
+        def style(name: str) -> Style:
+            found = self.get_component_rich_style(f"transcript--{name}", partial=True)
+            return Style(color=found.color, bold=found.bold or None, underline=found.underline or None)
+
+        block = self.get_component_rich_style("transcript--code-block")
+        colour = block.bgcolor.get_truecolor().hex if block.bgcolor and not block.bgcolor.is_default else "default"
+        return Look(
+            base=Style(color=self.rich_style.color, bgcolor=self.rich_style.bgcolor),
+            heading=style("heading"),
+            code=style("code"),
+            link=style("link"),
+            muted=style("muted"),
+            you=style("you"),
+            model=style("model"),
+            error=style("error"),
+            code_theme="github-dark" if self.app.current_theme.dark else "friendly",
+            code_background=colour,
+        )
+
+    def _reset(self, width: int) -> None:
+        """All rows are void: draw what is in view at once, and measure the rest in small portions."""
+        place = self._place()
+        self._blocks.reset(RowRenderer(self._look), width)
+        if self._measuring is None:
+            self._measuring = self.set_timer(0.02, self._measure_some)
+        self._return_to(place)
+
+    def _place(self) -> tuple[int, int]:
+        """The block at the top of the view, and the row within it."""
+        row = self.scroll_offset.y
+        index = self._blocks.index_at(row)
+        return (index, row - self._blocks.top(index)) if index >= 0 else (-1, 0)
+
+    def _return_to(self, place: tuple[int, int]) -> None:
+        """Show the same block at the top as before, or the end if that was in view."""
+        blocks, view = self._blocks, max(1, self.size.height)
+        index, offset = place
+        if self._stick:
+            for number in range(len(blocks.blocks) - 1, -1, -1):
+                blocks.measure(number)
+                if blocks.height - blocks.top(number) > view:
+                    break
+        elif index >= 0:
+            blocks.measure_range(blocks.top(index), blocks.top(index) + view)
+        stick = self._stick
+        self._settle()
+        if not stick and 0 <= index < len(blocks.blocks):
+            offset = min(offset, blocks.blocks[index].height - 1)
+            self.scroll_to(y=blocks.top(index) + offset, animate=False, immediate=True)
+
+    def _measure_some(self) -> None:
+        self._measuring = None
+        place = self._place()
+        end = time.perf_counter() + _MEASURING
+        while (index := self._blocks.next_unmeasured()) is not None:
+            self._blocks.measure(index)
+            if time.perf_counter() > end:
+                self._measuring = self.set_timer(0.03, self._measure_some)
+                break
+        self._return_to(place)

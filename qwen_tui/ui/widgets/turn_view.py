@@ -1,0 +1,134 @@
+"""One turn of a conversation as blocks of a transcript, kept up with while it streams."""
+
+from __future__ import annotations
+
+from rich.style import Style
+from textual.strip import Strip
+
+from qwen_tui.chat.conversation import ReplyState, Turn
+from qwen_tui.chat.figures import figures_line
+from qwen_tui.i18n import _
+from qwen_tui.ui.widgets.block_list import Block, BlockList, Draw
+from qwen_tui.ui.widgets.markdown_blocks import MarkdownSplitter, Piece, PlainSplitter
+from qwen_tui.ui.widgets.markdown_rows import RowRenderer
+
+#: Columns that what is said stands in from who says it.
+INDENT = 2
+#: Characters taken over at a time, so that a long text does not hold up the keys.
+PORTION = 6_000
+
+
+class TurnView:
+    """Adds blocks to a list until all of `turn` is there; never touches a finished block again."""
+
+    def __init__(self, turn: Turn, blocks: BlockList, retry_key: str = "r") -> None:
+        self.turn = turn
+        self.first_block = len(blocks.blocks)
+        self.closed = False
+        self._blocks = blocks
+        self._retry_key = retry_key
+        self._taken = {"reasoning": 0, "text": 0}
+        self._segment = ""
+        self._splitter: MarkdownSplitter | PlainSplitter | None = None
+        self._open_blocks = 0  # blocks at the end that will be drawn again
+        blocks.append(Block(self._draw_speaker, gap=1 if blocks.blocks else 0))
+
+    def catch_up(self) -> bool:
+        """Take over a portion of what is new; True if there is more."""
+        if self.closed:
+            return False
+        turn, blocks = self.turn, self._blocks
+        blocks.truncate(len(blocks.blocks) - self._open_blocks)
+        self._open_blocks = 0
+        room = PORTION
+        for segment in ("reasoning", "text"):
+            whole: str = getattr(turn, segment)
+            new = whole[self._taken[segment] : self._taken[segment] + room]
+            if new:
+                self._taken[segment] += len(new)
+                room -= len(new)
+                self._take(segment, new)
+        if self._taken["text"] < len(turn.text) or self._taken["reasoning"] < len(turn.reasoning):
+            self._show_tail()
+            return True
+        if turn.state.is_open:
+            self._show_tail()
+        else:
+            self._close()
+        return False
+
+    def _take(self, segment: str, text: str) -> None:
+        if segment != self._segment:
+            self._end_segment()
+            self._segment = segment
+            is_markdown = segment == "text" and self.turn.is_reply
+            self._splitter = MarkdownSplitter() if is_markdown else PlainSplitter()
+        assert self._splitter is not None
+        for piece in self._splitter.feed(text):
+            self._blocks.append(self._block(piece))
+
+    def _end_segment(self) -> None:
+        if self._splitter is not None:
+            for piece in self._splitter.finish():
+                self._blocks.append(self._block(piece))
+        self._splitter = None
+
+    def _show_tail(self) -> None:
+        before = len(self._blocks.blocks)
+        tail = self._splitter.tail if self._splitter else None
+        if tail is not None:
+            self._blocks.append(self._block(tail))
+        elif self.turn.state is ReplyState.WAITING:
+            self._blocks.append(Block(_draw_waiting, indent=INDENT))
+        self._open_blocks = len(self._blocks.blocks) - before
+
+    def _close(self) -> None:
+        self._end_segment()
+        self.closed = True
+        turn = self.turn
+        if turn.figures is not None and turn.is_reply:
+            self._blocks.append(Block(self._draw_figures, gap=1, indent=INDENT))
+        elif turn.state is ReplyState.STOPPED:
+            self._blocks.append(Block(self._draw_stopped, gap=1, indent=INDENT))
+        if turn.error is not None:
+            self._blocks.append(Block(self._draw_error, gap=1, indent=INDENT))
+
+    def _block(self, piece: Piece) -> Block:
+        is_first = len(self._blocks.blocks) == self.first_block + 1
+        return Block(self._drawing(piece), gap=0 if piece.follows or is_first else 1, indent=INDENT)
+
+    def _drawing(self, piece: Piece) -> Draw:
+        if self._segment == "text" and self.turn.is_reply:
+            return lambda renderer, width: renderer.markdown(piece, width)
+        if self._segment == "reasoning":
+            return lambda renderer, width: renderer.plain(
+                piece.source, width, renderer.look.muted + Style(italic=True), prefix="│ "
+            )
+        return lambda renderer, width: renderer.plain(piece.source, width)
+
+    # What is drawn around the text; translated when drawn.
+
+    def _draw_speaker(self, renderer: RowRenderer, width: int) -> list[Strip]:
+        if self.turn.is_reply:
+            return renderer.plain(self.turn.model or _("Model"), width, renderer.look.model)[:1]
+        return renderer.plain(_("You"), width, renderer.look.you)[:1]
+
+    def _draw_figures(self, renderer: RowRenderer, width: int) -> list[Strip]:
+        assert self.turn.figures is not None
+        line = figures_line(self.turn.figures, stopped=self.turn.state is ReplyState.STOPPED)
+        return renderer.plain(line, width, renderer.look.muted)
+
+    def _draw_stopped(self, renderer: RowRenderer, width: int) -> list[Strip]:
+        return renderer.plain(_("stopped"), width, renderer.look.muted)
+
+    def _draw_error(self, renderer: RowRenderer, width: int) -> list[Strip]:
+        error = self.turn.error
+        assert error is not None
+        rows = renderer.plain(f"✗ {error.title}", width, renderer.look.error)
+        if error.why:
+            rows += renderer.plain(error.why, width)
+        return rows + renderer.plain(_("{key} asks again").format(key=self._retry_key), width, renderer.look.muted)
+
+
+def _draw_waiting(renderer: RowRenderer, width: int) -> list[Strip]:
+    return renderer.plain(_("waiting for the first token…"), width, renderer.look.muted)
