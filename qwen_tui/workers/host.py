@@ -19,7 +19,7 @@ from typing import Any
 from qwen_tui.errors import WorkerError
 from qwen_tui.i18n import _
 from qwen_tui.paths import private_folder
-from qwen_tui.workers.protocol import FD_VARIABLE
+from qwen_tui.workers.protocol import FD_VARIABLE, PARENT_VARIABLE
 
 FOLDER = Path(__file__).parent
 
@@ -81,7 +81,12 @@ async def child(
             stdout=descriptor,
             stderr=descriptor,
             pass_fds=(write_end,),
-            env={**os.environ, **(environment or {}), FD_VARIABLE: str(write_end)},
+            env={
+                **os.environ,
+                **(environment or {}),
+                FD_VARIABLE: str(write_end),
+                PARENT_VARIABLE: str(os.getpid()),
+            },
             start_new_session=True,
         )
     except BaseException:

@@ -10,14 +10,18 @@ Kinds: {"kind": "progress", "step", "done", "total", "unit", "detail"}, {"kind":
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 FD_VARIABLE = "QWEN_TUI_WORKER_FD"
+PARENT_VARIABLE = "QWEN_TUI_WORKER_PARENT"
+_PR_SET_PDEATHSIG = 1
 
 
 def emit(kind: str, **fields: Any) -> None:
@@ -32,8 +36,19 @@ def emit(kind: str, **fields: Any) -> None:
         data = data[os.write(int(descriptor), data) :]
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when its parent dies, even by SIGKILL: no worker is left working for nobody."""
+    parent = os.environ.get(PARENT_VARIABLE)
+    if parent is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    if os.getppid() != int(parent):  # it died before the line above
+        raise SystemExit(1)
+
+
 def run(main: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Run a worker: `main` gets the request (JSON in argv[1]) and returns the result; an exception becomes an error."""
+    end_with_parent()
     request = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
     try:
         result = main(request)
