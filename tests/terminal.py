@@ -28,9 +28,7 @@ _NAMED = {"brown": "yellow", "brightbrown": "bright_yellow", "default": None}
 class Terminal:
     """A program running in a terminal of `columns` × `rows`."""
 
-    def __init__(
-        self, argv: Sequence[str], environment: Mapping[str, str], columns: int = 100, rows: int = 30
-    ) -> None:
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], columns: int = 100, rows: int = 30) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.received = 0
