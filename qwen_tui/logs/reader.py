@@ -82,13 +82,16 @@ class Snapshot:
         self._chunk = b""
 
     def read(self, start: int, end: int) -> bytes:
-        """The bytes start..end; fewer if the file was truncated meanwhile."""
+        """The bytes start..end; fewer if the file was truncated meanwhile. Raises LogError."""
         offset = start - self._chunk_start
         if offset >= 0 and end <= self._chunk_start + len(self._chunk):
             return self._chunk[offset : offset + end - start]
         parts = []
         while start < end:
-            part = os.pread(self._descriptor, end - start, start)
+            try:
+                part = os.pread(self._descriptor, end - start, start)
+            except OSError as error:
+                raise LogError(_("Can't read the log"), error.strerror or str(error)) from None
             if not part:
                 break
             parts.append(part)
@@ -246,8 +249,6 @@ class LogReader:
             if not stat.S_ISREG(status.st_mode):
                 raise LogError(_("{file} is not a file").format(file=self.path))
             yield Snapshot(descriptor, FileState.of(status), self._block, self._limit)
-        except OSError as error:
-            raise self._unreadable(error) from None
         finally:
             os.close(descriptor)
 

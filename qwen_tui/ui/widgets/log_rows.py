@@ -132,10 +132,11 @@ class RowPainter:
         )
         return Strip.join([before, inside.apply_style(self._selection), after])
 
-    def status(self, left: str, right: str) -> Strip:
-        """The line at the bottom; what does not fit goes from the middle."""
-        style = self._styles["log-view--status"]
-        width = self._width
-        right = set_cell_size(right, min(cell_len(right), width))
-        left = set_cell_size(left, max(0, width - cell_len(right)))
-        return Strip([Segment(left + right, style)], width)
+    def status(self, left: str = "", *right: str) -> Strip:
+        """The line at the bottom; where it is too narrow, the parts at the right go, the first one first."""
+        parts = list(right)
+        while parts and cell_len(left) + cell_len("".join(parts)) > self._width:
+            parts.pop(0)
+        tail = "".join(parts)
+        text = set_cell_size(left, max(0, self._width - cell_len(tail))) + tail
+        return Strip([Segment(text, self._styles["log-view--status"])], self._width)

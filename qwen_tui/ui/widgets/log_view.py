@@ -81,7 +81,7 @@ class LogView(Widget, can_focus=True):
         self._page = Page()
         self._column = 0
         self._drawn: list[DrawnRow] = []
-        self._status_text = ("", "")
+        self._status_text: tuple[str, ...] = ()
         self._painter: RowPainter | None = None
         self._operations: deque[Operation] = deque()
         self._wake = asyncio.Event()
@@ -149,7 +149,11 @@ class LogView(Widget, can_focus=True):
 
     @property
     def _is_watching(self) -> bool:
-        return self._pager is not None and bool(self.size) and self.display and self.screen.is_current
+        if self._pager is None or not self.size or not self.display:
+            return False
+        # A dialog lets this screen shine through; Textual also calls a screen under an opaque one current.
+        screen = self.screen
+        return screen.is_active or (screen.is_current and self.app.screen.styles.background.a < 1)
 
     def _do(self, operation: Operation) -> None:
         self._operations.append(operation)
@@ -205,9 +209,10 @@ class LogView(Widget, can_focus=True):
         if changed:
             self.refresh(*changed)
 
-    def _status(self, page: Page, wrapped: bool) -> tuple[str, str]:
+    def _status(self, page: Page, wrapped: bool) -> tuple[str, ...]:
+        """The parts of the line at the bottom: the state, and what is at the right, the least important first."""
         if self._path is None:
-            return "", ""
+            return ()
         state = f"▼ {_('following')}" if page.following else f"‖ {_('paused')}"
         notes = [state]
         if wrapped:
@@ -218,7 +223,7 @@ class LogView(Widget, can_focus=True):
             notes.append(_("{size} below").format(size=format_bytes(page.size - page.end)))
         name = plain_text(os.fsencode(self._path.name))
         percent = 100 * page.end // page.size if page.size else 100
-        return " " + "  ".join(notes) + "  ", f"{name}  {format_bytes(page.size)}  {percent:3} % "
+        return " " + "  ".join(notes), f"  {name}", f"  {format_bytes(page.size)}", f"  {percent:3} % "
 
     def notify_style_update(self) -> None:
         super().notify_style_update()

@@ -1,0 +1,150 @@
+"""`qwen-tui logs`: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwen_tui.errors import ServerNotFound
+from qwen_tui.headless import logs
+from qwen_tui.logs.reader import LogError
+from qwen_tui.paths import Paths
+from qwen_tui.settings import Settings
+
+
+def parse(*words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    logs.add_arguments(parser)
+    return parser.parse_args(["demo", *words])
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "server.log"
+    path.write_bytes(b"(EngineCore pid=12) WARNING 11-22 \x1b[31mcareful\x1b[0m\n\r 50%\r100%\nlast, unfinished")
+    return path
+
+
+def printed(log: Path, capfdbinary: pytest.CaptureFixture[bytes], *words: str) -> list[str]:
+    assert logs.print_log(log, parse(*words)) == 0
+    return capfdbinary.readouterr().out.decode().splitlines()
+
+
+def test_lines_come_out_harmless_and_as_a_terminal_would_show_them(
+    log: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert printed(log, capfdbinary) == ["(EngineCore pid=12) WARNING 11-22 careful", "100%", "last, unfinished"]
+
+
+def test_json_says_where_and_what_each_line_is(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    lines = [json.loads(line) for line in printed(log, capfdbinary, "--json")]
+    assert lines[0] == {
+        "offset": 0,
+        "level": "WARNING",
+        "process": "EngineCore pid=12",
+        "text": "(EngineCore pid=12) WARNING 11-22 careful",
+    }
+    assert [line["level"] for line in lines[1:]] == [None, None]
+    assert log.read_bytes()[lines[2]["offset"] :] == b"last, unfinished"
+
+
+def test_raw_prints_the_bytes_themselves(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    logs.print_log(log, parse("--raw", "-n", "all"))
+    assert capfdbinary.readouterr().out == log.read_bytes()
+
+
+@pytest.mark.parametrize(("count", "expected"), [("0", 0), ("1", 1), ("2", 2), ("99", 3), ("all", 3)])
+def test_only_the_last_lines(log: Path, capfdbinary: pytest.CaptureFixture[bytes], count: str, expected: int) -> None:
+    lines = printed(log, capfdbinary, "-n", count)
+    assert len(lines) == expected
+    assert not lines or lines[-1] == "last, unfinished"
+
+
+def test_a_wrong_number_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("-n", "-5")
+    with pytest.raises(SystemExit):
+        parse("-n", "many")
+    assert "“many”" in capsys.readouterr().err
+
+
+def test_a_very_long_line_says_how_much_is_left_out(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"x" * 20_000 + b"\n")
+    (line,) = printed(log, capfdbinary)
+    assert line == "x" * 16_384 + " … 3,616 more bytes"
+    (data,) = printed(log, capfdbinary, "--json")
+    assert json.loads(data)["hidden_bytes"] == 3616
+
+
+def test_a_missing_log_and_an_unknown_server_are_errors(tmp_path: Path, paths: Paths) -> None:
+    with pytest.raises(LogError):
+        logs.print_log(tmp_path / "none.log", parse())
+    with pytest.raises(ServerNotFound):
+        logs.run(parse(), paths, Settings())
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from qwen_tui.headless import logs
+from qwen_tui.server import service
+import argparse
+class Servers:
+    def __init__(self, paths): pass
+    def get(self, name): return argparse.Namespace(log=Path(name))
+service.Servers = Servers
+parser = argparse.ArgumentParser()
+logs.add_arguments(parser)
+sys.exit(logs.run(parser.parse_args(), None, None))
+"""
+
+
+def start(log: Path, *words: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(log), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+@pytest.mark.parametrize("words", [("-f",), ("-f", "--raw"), ("-f", "--json")])
+def test_following_ends_quietly_with_130_on_ctrl_c(log: Path, words: tuple[str, ...]) -> None:
+    process = start(log, *words)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    with log.open("ab") as file:
+        file.write(b", finished\nthe end\n")
+    while b"the end" not in (line := process.stdout.readline()):
+        assert line
+    process.send_signal(signal.SIGINT)
+    _out, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (130, b"")
+
+
+@pytest.mark.parametrize("words", [(), ("--raw",), ("--json",), ("-f",)])
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path: Path, words: tuple[str, ...]) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"a line of the log\n" * 500_000)
+    process = start(log, "-n", "all", *words)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == b""
+    assert process.wait(20) == 0
+
+
+def test_following_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    process = start(log, "-f")
+    assert process.stdout is not None
+    log.write_bytes(b"hello\n")
+    assert process.stdout.readline() == b"hello\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
