@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -73,17 +74,19 @@ class Dialog(ModalScreen[str | None]):
     def cancel_text(self) -> str:
         return _("cancel")
 
+    #: Keys that close without an answer.
+    CLOSING_KEYS: ClassVar[tuple[str, ...]] = ("escape",)
+
+    # One handler for all dialogs: Textual calls an `on_key` of every class in the MRO.
     def on_key(self, event: events.Key) -> None:
-        if event.key == "escape":
-            event.stop()
-            self.dismiss(None)
-            return
+        event.stop()
         for answer in self._answers:
             if event.key in answer.keys or (event.key == "enter" and answer.id == self._default):
-                event.stop()
                 self.dismiss(answer.id)
                 return
-        if event.key in _SCROLL:
+        if event.key in self.CLOSING_KEYS:
+            self.dismiss(None)
+        elif event.key in _SCROLL:
             for body in self.query("#body").results(VerticalScroll):
                 _SCROLL[event.key](body)
 
@@ -95,6 +98,8 @@ class Choice(Dialog):
 class Confirm(Dialog):
     """A question about something that can't be taken back; answers "yes" or None. Enter means no."""
 
+    CLOSING_KEYS = ("escape", "enter", "n")
+
     def __init__(self, title: str, lost: str, yes: str) -> None:
         """lost: what is lost by saying yes. yes: what yes does, such as "delete it"."""
         super().__init__(title, lost, (Answer(("y",), "yes", yes),))
@@ -102,16 +107,11 @@ class Confirm(Dialog):
     def cancel_text(self) -> str:
         return _("no")
 
-    def on_key(self, event: events.Key) -> None:
-        if event.key in ("enter", "n"):
-            event.stop()
-            self.dismiss(None)
-        else:
-            super().on_key(event)
-
 
 class ErrorDialog(Dialog):
     """What happened, why, and what to do."""
+
+    CLOSING_KEYS = ("escape", "enter", "q")
 
     def __init__(self, error: QwenTuiError) -> None:
         body = "\n\n".join(part for part in (error.why, error.hint) if part)
@@ -122,10 +122,3 @@ class ErrorDialog(Dialog):
 
     def cancel_text(self) -> str:
         return _("close")
-
-    def on_key(self, event: events.Key) -> None:
-        if event.key in ("enter", "q"):
-            event.stop()
-            self.dismiss(None)
-        else:
-            super().on_key(event)

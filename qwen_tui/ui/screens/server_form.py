@@ -120,6 +120,8 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             yield KeyBar()
 
     def on_mount(self) -> None:
+        for field in self.query(Input):
+            field.cursor_blink = False  # each blink would cross the SSH connection
         if self._edit is None:
             self._offer_port()
         self._begun = self._fields()

@@ -107,7 +107,7 @@ class ServersScreen(RoomScreen):
 
     @property
     def _detail_width(self) -> int:
-        return max(30, self.query_one("#detail", VerticalScroll).scrollable_content_region.width)
+        return max(30, self.query_one("#facts", Static).size.width)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw_detail)

@@ -7,21 +7,21 @@ from typing import Any
 
 from textual.binding import ActiveBinding, Binding
 from textual.content import Content
-from textual.keys import key_to_character
+from textual.keys import format_key
 from textual.screen import Screen
 from textual.widget import Widget
 
 from qwen_tui.i18n import _
 
 HELP_ID = "app.help"
-_NAMES = {"escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "delete": "del", "up": "↑", "down": "↓"}
+# Where Textual draws a symbol that many fonts lack, the word.
+_NAMES = {"enter": "enter", "backspace": "backspace"}
 
 
 def key_name(key: str) -> str:
     """How a key is written for a person: 'question_mark' → '?', 'escape' → 'esc', 'ctrl+p' stays."""
     *modifiers, last = key.split("+")
-    character = key_to_character(last) or ""
-    name = _NAMES.get(last) or (character if character.strip() and character.isprintable() else last)
+    name = _NAMES.get(last) or format_key(last)
     return "+".join([*modifiers, name])
 
 
