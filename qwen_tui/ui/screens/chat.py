@@ -38,7 +38,7 @@ class ChatScreen(RoomScreen):
     CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "Prompt"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,i,c", "write", N_("write"), id="chat.write", group=DO),
+        Binding("enter,i", "write", N_("write"), id="chat.write", group=DO),
         Binding("r", "retry", N_("ask again"), id="chat.retry", group=DO),
         Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
         Binding("y", "copy_reply", N_("copy reply"), id="chat.copy", group=DO),
