@@ -1,4 +1,6 @@
-"""How much later a server is ready under qwen-tui than the bare command: `python tests/performance/server_ready.py MODEL`.
+"""How much later a server is ready under qwen-tui than with the bare command.
+
+    python tests/performance/server_ready.py MODEL [-n RUNS] [-- VLLM ARGUMENTS]
 
 Runs both in turn, N times, with the same arguments, and asks the same question in the same way: when do /health
 and /v1/models answer? For qwen-tui the time that `serve` takes to return is shown too. Bar: within 0.5 s.
