@@ -10,6 +10,6 @@ STATE_LOOK: dict[ServerState, tuple[str, str]] = {
     ServerState.READY: ("●", "$text-success"),
     ServerState.UNRESPONSIVE: ("!", "$text-error"),
     ServerState.STOPPING: ("◑", "$text-warning"),
-    ServerState.STOPPED: ("○", "$text-muted"),
+    ServerState.STOPPED: ("○", "$foreground-muted"),
     ServerState.FAILED: ("✗", "$text-error"),
 }

@@ -34,7 +34,7 @@ class HelpScreen(ModalScreen[None], inherit_bindings=False):
             yield Static(Content.styled(_("Keys"), "bold"), id="title")
             with VerticalScroll(id="lines"):
                 yield Static(self._text())
-            yield Static(Content.styled(_("↑ ↓ scroll   esc close"), "$text-muted"), id="keys")
+            yield Static(Content.styled(_("↑ ↓ scroll   esc close"), "$foreground-muted"), id="keys")
 
     def _text(self) -> Content:
         rows: list[Content] = []

@@ -199,7 +199,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         name.placeholder = name_for(model, self._values.get("served_model_name", "")) if model else ""
         self._set("#warning", self._warning())
         self._set("#engine", self._engine_line())
-        self._set("#command", Content.assemble((_("command"), "$text-muted"), "\n", plain(self.command)))
+        self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", plain(self.command)))
 
     def _set(self, selector: str, content: Content) -> None:
         widget = self.query_one(selector, Static)
@@ -228,9 +228,9 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         if self._engine_error is not None:
             return Content.styled(plain(str(self._engine_error)), "$text-error")
         if self._engine is None:
-            return Content.styled(_("looking for an engine…"), "$text-muted")
+            return Content.styled(_("looking for an engine…"), "$foreground-muted")
         return Content.assemble(
-            (_("engine"), "$text-muted"), f"  vLLM {self._engine.version} ({self._engine.platform})"
+            (_("engine"), "$foreground-muted"), f"  vLLM {self._engine.version} ({self._engine.platform})"
         )
 
     @property
@@ -272,7 +272,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
                 return  # the form says so
             if self._edit is not None and self._edit.state.is_alive and not await ask_and_stop(self._qwen, self._edit):
                 return
-            self._set("#trouble", Content.styled(_("starting…"), "$text-muted"))
+            self._set("#trouble", Content.styled(_("starting…"), "$foreground-muted"))
             status = await self._qwen.services.servers.start(spec, self._engine)
         except QwenTuiError as error:
             self._set("#trouble", Content.styled(plain(str(error)), "$text-error"))

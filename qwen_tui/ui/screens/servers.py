@@ -103,7 +103,7 @@ class ServersScreen(RoomScreen):
             self._set("#facts", Content(""))
         self.query_one(PhaseBar).show(status.start if starting else None)
         command = plain(server_detail.command(status))
-        self._set("#command", Content.assemble((_("command"), "$text-muted"), "\n", command))
+        self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", command))
 
     @property
     def _detail_width(self) -> int:

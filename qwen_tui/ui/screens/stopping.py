@@ -75,7 +75,7 @@ class StopScreen(ModalScreen[bool]):
 
     def _step(self, name: str, step: StopStep) -> None:
         who = f"{one_line(name)}: " if len(self._names) > 1 else ""
-        self._add(Content.assemble((f"{step.at:5.1f} s  ", "$text-muted"), f"{who}{one_line(step.text)}"))
+        self._add(Content.assemble((f"{step.at:5.1f} s  ", "$foreground-muted"), f"{who}{one_line(step.text)}"))
 
     def _add(self, line: Content) -> None:
         self._lines.append(line)

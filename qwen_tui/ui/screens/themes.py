@@ -29,7 +29,7 @@ class ThemePicker(ModalScreen[None], inherit_bindings=False):
         with Vertical(id="themes"):
             yield Static(Content.styled(_("Theme"), "bold"), id="title")
             yield OptionList(*(Option(Content(name), id=name) for name in self._names()), markup=False, compact=True)
-            yield Static(Content.styled(_("enter keep   esc cancel"), "$text-muted"), id="keys")
+            yield Static(Content.styled(_("enter keep   esc cancel"), "$foreground-muted"), id="keys")
 
     def on_mount(self) -> None:
         self._before = self.app.theme

@@ -42,7 +42,7 @@ class KeyBar(Widget):
         self._bindings_updated(self.screen)
 
     def _bindings_updated(self, screen: Screen[Any]) -> None:
-        if not self.screen.is_current:
+        if self.app.screen is not self.screen:
             return  # below a dialog: what stood here stays until the dialog is answered
         entries = tuple(self._active_entries())
         if entries != self._entries:

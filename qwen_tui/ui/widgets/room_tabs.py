@@ -48,8 +48,8 @@ class RoomTabs(Widget):
         rest = word[len(key) :] if word.startswith(key) else f" {word}"
         style = "bold reverse" if room == self._current else ""
         return Content.assemble(
-            ("[", style or "$text-muted"),
+            ("[", style or "$foreground-muted"),
             (key, style or "bold $text-accent"),
-            ("]", style or "$text-muted"),
+            ("]", style or "$foreground-muted"),
             (rest, style),
         )

@@ -66,7 +66,7 @@ def facts(status: ServerStatus, now: float, width: int) -> Content:
     for label, value in pairs:
         pad = " " * (labels - cell_len(label))
         lines.append(
-            Content.assemble((label + pad, "$text-muted"), "  ", cut_middle(one_line(value), width - labels - 2))
+            Content.assemble((label + pad, "$foreground-muted"), "  ", cut_middle(one_line(value), width - labels - 2))
         )
     if not status.kept:
         lines.append(

@@ -51,7 +51,7 @@ def row(status: ServerStatus, width: int, now: float) -> Content:
     if show_port:
         parts.append(f"{status.spec.port:<{_PORT_WIDTH}}")
     if show_uptime:
-        parts.append((f"{cut_middle(uptime(status, now), _UPTIME_WIDTH):>{_UPTIME_WIDTH}}", "$text-muted"))
+        parts.append((f"{cut_middle(uptime(status, now), _UPTIME_WIDTH):>{_UPTIME_WIDTH}}", "$foreground-muted"))
     return Content.assemble(*parts)
 
 

@@ -42,9 +42,9 @@ class StatusHeader(Widget):
 
     def _content(self, width: int) -> Content:
         languages = Content.assemble(
-            ("zh", "bold" if i18n.language() == "zh_CN" else "$text-muted"),
-            ("/", "$text-muted"),
-            ("en", "bold" if i18n.language() == "en" else "$text-muted"),
+            ("zh", "bold" if i18n.language() == "zh_CN" else "$foreground-muted"),
+            ("/", "$foreground-muted"),
+            ("en", "bold" if i18n.language() == "en" else "$foreground-muted"),
         )
         left = self._server(width - languages.cell_length - 1)
         return left + Content(" " * max(1, width - left.cell_length - languages.cell_length)) + languages
@@ -54,7 +54,7 @@ class StatusHeader(Widget):
         parts: list[Content] = [Content.styled("qwen-tui", "bold")]
         status = self._status
         if status is None:
-            return Content("   ").join([*parts, Content.styled(_("no server"), "$text-muted")])
+            return Content("   ").join([*parts, Content.styled(_("no server"), "$foreground-muted")])
         symbol, colour = STATE_LOOK[status.state]
         state = f"  {_(STATE_WORDS[status.state])}"
         address = f"{status.spec.host}:{status.spec.port}" if status.state.is_alive else ""
