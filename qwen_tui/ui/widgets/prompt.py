@@ -29,11 +29,8 @@ class Prompt(TextArea):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        # With priority, as the text area itself would take enter for a new line.
-        Binding("enter", "send", N_("send"), id="chat.send", group=DO, priority=True),
-        Binding(
-            "ctrl+j,shift+enter,alt+enter", "new_line", N_("new line"), id="chat.new_line", group=DO, priority=True
-        ),
+        Binding("enter", "send", N_("send"), id="chat.send", group=DO),
+        Binding("ctrl+j,shift+enter,alt+enter", "new_line", N_("new line"), id="chat.new_line", group=DO),
     ]
 
     class Sent(Message):
@@ -48,6 +45,7 @@ class Prompt(TextArea):
             id=id, soft_wrap=True, show_line_numbers=False, highlight_cursor_line=False, tab_behavior="focus"
         )
         self._history = history
+        self.cursor_blink = False  # nothing moves that means nothing, and every blink crosses the SSH connection
 
     def take(self) -> str:
         """Empty the field; what stood in it is remembered in the history."""
@@ -55,6 +53,17 @@ class Prompt(TextArea):
         self._history.add(text)
         self.text = ""
         return text
+
+    async def on_key(self, event: events.Key) -> None:
+        # The text area would take enter for a new line, before any binding is looked at. A binding with priority
+        # is no way out: it overtakes the letters typed just before it, which wait in this widget's queue.
+        if event.is_printable:
+            return
+        active = self.screen.active_bindings.get(event.key)
+        if active is not None and active.node is self and active.binding.id in ("chat.send", "chat.new_line"):
+            event.prevent_default()
+            event.stop()
+            await self.run_action(active.binding.action)
 
     def action_send(self) -> None:
         self.post_message(self.Sent(self.text))
