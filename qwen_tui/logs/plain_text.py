@@ -12,7 +12,7 @@ from functools import lru_cache
 
 TAB = 8
 #: Beyond these columns, cursor movements write nowhere: a line can't be made arbitrarily wide by a few bytes.
-WIDEST = 1 << 15
+WIDEST = 1 << 12
 
 # Strings (OSC, DCS, SOS, PM, APC) are taken out only where they end within the line; else just their
 # introducer goes, so that an unfinished one can't hide the text behind it. Their bodies exclude every
@@ -25,7 +25,7 @@ _ESCAPE = re.compile(
     """,
     re.VERBOSE,
 )
-_MOVES = re.compile(r"[\r\b]|\x1b\[[0-9;]*[KGCDP]|\x9b[0-9;]*[KGCDP]")
+_MOVES = re.compile(r"[\r\b]|\x1b\[[0-9;]*[KGCD]|\x9b[0-9;]*[KGCD]")
 
 
 def plain_text(data: bytes) -> str:
@@ -115,35 +115,26 @@ class _Line:
             elif run == "\b":
                 self._column = max(0, self._column - 1)
             elif run == "\t":
-                self._column = min(WIDEST, self._column - self._column % TAB + TAB)
+                self._column = max(self._column, min(WIDEST, self._column - self._column % TAB + TAB))
             elif run:
                 self._put(run)
 
     def control(self, final: str | None, parameters: str | None) -> None:
         """Do what a CSI sequence with this final byte does within the line; others do nothing."""
-        if final is None or final not in "KGCDP":
+        if final is None or final not in "KGCD":
             return
-        first = (parameters or "").split(";")[0]
+        first = (parameters or "").split(";")[0][:9]
         number = min(int(first), WIDEST) if first.isdigit() else 0
-        if final == "K":
-            self._erase(number)
+        if final == "K" and number == 0:
+            del self._cells[self._column :]
+        elif final == "K" and number == 2:
+            self._cells.clear()
         elif final == "G":
             self._column = max(0, number - 1)
         elif final == "C":
-            self._column = min(WIDEST, self._column + max(1, number))
+            self._column = max(self._column, min(WIDEST, self._column + max(1, number)))
         elif final == "D":
             self._column = max(0, self._column - max(1, number))
-        elif final == "P":
-            del self._cells[self._column : self._column + max(1, number)]
-
-    def _erase(self, what: int) -> None:
-        if what == 0:
-            del self._cells[self._column :]
-        elif what == 1:
-            count = min(self._column + 1, len(self._cells))
-            self._cells[:count] = [" "] * count
-        elif what == 2:
-            self._cells.clear()
 
     def _put(self, text: str) -> None:
         self._fill()

@@ -156,20 +156,16 @@ class Snapshot:
 
     def line(self, start: int, end: int) -> RawLine:
         """The line that starts at `start` and whose next one starts at `end`."""
-        if end - start <= self._limit:
-            return self._line_of(start, end, self.read(start, end))
         complete = self.read(end - 1, end) == b"\n"
         content = end - start - complete
+        if content <= self._limit:
+            return RawLine(start, end, self.read(start, end - complete), 0, complete)
         tail = self.read(end - complete - self._limit, end - complete).rstrip(b"\r")
         redrawn = tail.find(b"\r")
         if redrawn >= 0:
             return RawLine(start, end, tail[redrawn + 1 :], 0, complete)
         head = self.read(start, start + self._limit)
         return RawLine(start, end, head, content - len(head), complete)
-
-    def _line_of(self, start: int, end: int, data: bytes) -> RawLine:
-        complete = data.endswith(b"\n")
-        return RawLine(start, end, data[:-1] if complete else data, 0, complete)
 
     def before(self, position: int) -> Iterator[RawLine]:
         """The lines before the one that holds `position`, the nearest first."""
@@ -201,7 +197,7 @@ class Snapshot:
         at = 0
         while True:
             newline = window.find(b"\n", at)
-            if newline < 0 or newline + 1 - at > self._limit:
+            if newline < 0 or newline - at > self._limit:
                 return
             yield RawLine(start + at, start + newline + 1, window[at:newline], 0, True)
             at = newline + 1

@@ -72,7 +72,8 @@ def test_printable_text_stays_as_it_is(text: str) -> None:
         ("abcd\r中".encode(), "中cd"),
         ("abcd\r中文\bX".encode(), "中 X"),
         ("👩\u200d💻 ok".encode(), "👩\u200d💻 ok"),
-        (b"a\x1b[999999999Cb", "a" + " " * 32767 + "b"),
+        (b"a\x1b[999999999Cb", "a" + " " * 4095 + "b"),
+        (b"a\x1b[" + b"9" * 5000 + b"Cb", "a" + " " * 4095 + "b"),
     ],
 )
 def test_a_line_shows_what_a_terminal_would_show_and_does_nothing_else(data: bytes, text: str) -> None:

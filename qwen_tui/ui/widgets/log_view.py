@@ -30,6 +30,9 @@ from qwen_tui.ui.widgets.log_rows import GUTTER, NAMES, SCROLLBAR, DrawnRow, Row
 INTERVAL = 0.1
 #: The same while every look finds a whole new screenful: nobody reads that, and each costs bytes on the line.
 FLOOD_INTERVAL = 0.25
+#: And once nothing has changed for REST_LOOKS looks.
+REST_INTERVAL = 0.3
+REST_LOOKS = 20
 #: Rows per step of a mouse wheel, cells per step to the side.
 WHEEL_ROWS = 3
 SIDE_STEP = 16
@@ -86,6 +89,7 @@ class LogView(Widget, can_focus=True):
         self._operations: deque[Operation] = deque()
         self._wake = asyncio.Event()
         self._interval = INTERVAL
+        self._looks_in_vain = 0
         self._looked_at = 0.0
         self._is_read = False
 
@@ -189,8 +193,7 @@ class LogView(Widget, can_focus=True):
         """Show `page`: only the rows that differ are drawn again."""
         old = self._page
         self._page = page
-        is_flood = page.following and bool(old.rows) and page.start >= old.end > 0
-        self._interval = FLOOD_INTERVAL if is_flood else INTERVAL
+        self._set_interval(old, page)
         width, height = self.size.width, max(0, self.size.height - 1)
         wrapped = self._pager is not None and self._pager.wrap
         drawn = draw_rows(page, height, 0 if wrapped else self._column, wrapped)
@@ -208,6 +211,15 @@ class LogView(Widget, can_focus=True):
         self._drawn, self._status_text = drawn, status
         if changed:
             self.refresh(*changed)
+
+    def _set_interval(self, old: Page, page: Page) -> None:
+        self._looks_in_vain = self._looks_in_vain + 1 if page is old else 0
+        if self._looks_in_vain > REST_LOOKS:
+            self._interval = REST_INTERVAL
+        elif page is not old and page.following and page.start >= old.end > 0:
+            self._interval = FLOOD_INTERVAL
+        else:
+            self._interval = INTERVAL
 
     def _status(self, page: Page, wrapped: bool) -> tuple[str, ...]:
         """The parts of the line at the bottom: the state, and what is at the right, the least important first."""
