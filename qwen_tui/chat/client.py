@@ -87,7 +87,7 @@ async def stream_chat(
 
     try:
         async with (
-            _http_client(target, timeouts or Timeouts()) as client,
+            http_client(target, timeouts or Timeouts()) as client,
             client.stream(
                 "POST",
                 target.base_url.rstrip("/") + "/chat/completions",
@@ -121,7 +121,8 @@ def _request_body(target: Target, messages: Sequence[Message], sampling: Samplin
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
-def _http_client(target: Target, timeouts: Timeouts) -> httpx.AsyncClient:
+def http_client(target: Target, timeouts: Timeouts) -> httpx.AsyncClient:
+    """A client for one request to `target`. Raises ChatError if its URL is none."""
     import httpx
 
     try:

@@ -24,6 +24,7 @@ from qwen_tui.chat.client import (
 from qwen_tui.chat.failures import message_in
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError
+from tests.conftest import until
 from tests.fakes.openai_server import (
     CLOSE,
     DONE,
@@ -284,8 +285,7 @@ async def test_cancelling_the_task_closes_the_connection(script: list[Step]) -> 
                 pass
 
         task = asyncio.create_task(read())
-        while not server.requests or (script != [HANG] and meter.chunks < 5):
-            await asyncio.sleep(0.005)
+        await until(lambda: server.requests and (script == [HANG] or meter.chunks >= 5))
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
