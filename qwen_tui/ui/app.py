@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
@@ -91,19 +92,26 @@ class QwenApp(App[None], inherit_bindings=False):
 
     # Start
 
-    def on_mount(self) -> None:
+    def on_load(self) -> None:
+        # Before the first screen is made, so that the first picture is a whole one in the right words and colours.
         settings = self.services.settings
         i18n.use(i18n.choose(settings.language))
         if settings.theme in self.available_themes:
             self.theme = settings.theme
-        else:
+        with contextlib.suppress(Exception):  # the look that follows reports what is wrong
+            # What the state files say; the servers themselves are asked after the first paint.
+            self.statuses, self.looked = tuple(self.services.servers.list()), True
+            self._aim()
+
+    def on_mount(self) -> None:
+        settings = self.services.settings
+        if settings.theme not in self.available_themes:
             self.warn(_("There is no theme “{theme}”").format(theme=settings.theme))
         self._apply_keys(settings.keys)
         self.call_after_refresh(self._start_watching)
 
     async def on_unmount(self) -> None:
-        await self.services.chat.close()
-        await self.services.servers.close()
+        await self.services.close()
 
     def _apply_keys(self, keys: dict[str, str]) -> None:
         if not keys:

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from qwen_tui.chat.session import ChatSession
-from qwen_tui.engine.find import Engine, find_engine
 from qwen_tui.paths import Paths
-from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
+
+if TYPE_CHECKING:
+    from qwen_tui.chat.session import ChatSession
+    from qwen_tui.engine.find import Engine
+
+
+# Imported when they are first asked for: the first paint waits for every import.
+
+
+def _find_engine(paths: Paths, setting: str) -> Engine:
+    from qwen_tui.engine.find import find_engine
+
+    return find_engine(paths, setting)
+
+
+def _free_port(host: str, first: int) -> int:
+    from qwen_tui.server.launch import free_port
+
+    return free_port(host, first)
 
 
 @dataclass
@@ -21,13 +39,24 @@ class Services:
     find_engine: the engine to start servers with; blocking, so it is called in a thread.
     free_port: the first port from a number on that nobody listens on, at a host.
     clock: Unix time, seconds.
-    chat: the conversation of this run, whatever room is shown.
     """
 
     paths: Paths
     settings: Settings
     servers: Servers
-    find_engine: Callable[[Paths, str], Engine] = find_engine
-    free_port: Callable[[str, int], int] = free_port
+    find_engine: Callable[[Paths, str], Engine] = _find_engine
+    free_port: Callable[[str, int], int] = _free_port
     clock: Callable[[], float] = time.time
-    chat: ChatSession = field(default_factory=ChatSession)
+
+    @cached_property
+    def chat(self) -> ChatSession:
+        """The conversation of this run, whatever room is shown."""
+        from qwen_tui.chat.session import ChatSession
+
+        return ChatSession()
+
+    async def close(self) -> None:
+        """Close the connections that were opened."""
+        await self.servers.close()
+        if "chat" in vars(self):
+            await self.chat.close()

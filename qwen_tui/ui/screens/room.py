@@ -63,6 +63,9 @@ class RoomScreen(Screen[None], inherit_bindings=False):
         return cast("QwenApp", self.app)
 
     def compose(self) -> ComposeResult:
+        # Before anything is mounted: setting the class at the first resize would style every widget again.
+        self.set_class(self.app.size.width < 100, "-narrow", update=False)
+        self.set_class(self.app.size.width >= 100, "-wide", update=False)
         yield StatusHeader()
         yield RoomTabs(self.ROOM, self.qwen.room_keys)
         with Vertical(id="room"):

@@ -45,6 +45,7 @@ class ServersScreen(RoomScreen):
     ]
 
     def compose_room(self) -> ComposeResult:
+        self.set_class(not self.qwen.statuses, "-empty", update=False)
         with Vertical(id="list-pane"):
             yield ServerList(id="servers")
         with VerticalScroll(id="detail", can_focus=False):
