@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -28,27 +29,40 @@ LOGS_KEPT = 20
 _KEEPER = Path(keeper.__file__)
 
 
-def is_port_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now. False also for a host that is not this machine's."""
+def _can_bind(host: str, port: int) -> bool:
+    """Whether a server could listen there now. Raises ServerError for a host that is no name or address at all."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError:
-        return False
+    except OSError as error:
+        raise ServerError(
+            _("Can't listen on {host}").format(host=host),
+            str(error),
+            _("Use 127.0.0.1, 0.0.0.0, or an address of this machine"),
+        ) from None
     for family, kind, protocol, _name, address in found:
         with socket.socket(family, kind, protocol) as probe:
             # As vLLM does: a port in TIME_WAIT counts as free, one that is listened on does not.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(address)
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ServerError(
+                        _("Can't listen on {host}").format(host=host),
+                        _("It is not an address of this machine"),
+                        _("Use 127.0.0.1, 0.0.0.0, or an address of this machine"),
+                    ) from None
                 return False
     return True
 
 
 def free_port(host: str = "127.0.0.1", first: int = 8000) -> int:
-    """The first port from `first` on that is free on `host`. Raises ServerError if there is none."""
+    """The first port from `first` on that is free on `host`.
+
+    Looks the host up, so it may block. Raises ServerError if there is none, or nobody can listen on that host.
+    """
     for port in range(first, min(first + 1000, 65536)):
-        if is_port_free(host, port):
+        if _can_bind(host, port):
             return port
     raise ServerError(_("No free port from {first} on, on {host}").format(first=first, host=host))
 
@@ -74,7 +88,8 @@ async def launch(servers: Path, spec: ServerSpec, engine: Engine) -> registry.Re
     """
     folder = private_folder(servers / spec.name)
     with _launching(folder):
-        _refuse_if_taken(folder, spec)
+        # In a thread: the host's name may have to be looked up.
+        await asyncio.to_thread(_refuse_if_taken, folder, spec)
         record = _write_launch(folder, spec, engine)
         await _start_keeper(folder)
         record = await _await_state(folder, record.launch["id"])
@@ -95,21 +110,12 @@ def _refuse_if_taken(folder: Path, spec: ServerSpec) -> None:
             "",
             _("Stop it first, or give the new one another name"),
         )
-    if is_port_free(spec.host, spec.port):
-        return
-    try:
-        free = free_port(spec.host, spec.port + 1)
-    except ServerError:
+    if not _can_bind(spec.host, spec.port):
         raise ServerError(
-            _("Can't listen on {host}").format(host=spec.host),
-            _("No port of it can be had"),
-            _("Use 127.0.0.1, 0.0.0.0, or an address of this machine"),
-        ) from None
-    raise ServerError(
-        _("Port {port} on {host} is taken").format(port=spec.port, host=spec.host),
-        "",
-        _("Free is, for example, {port}").format(port=free),
-    )
+            _("Port {port} on {host} is taken").format(port=spec.port, host=spec.host),
+            "",
+            _("Free is, for example, {port}").format(port=free_port(spec.host, spec.port + 1)),
+        )
 
 
 def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Record:

@@ -79,6 +79,7 @@ class Servers:
         self._history = StartHistory(paths.state / "starts.json")
         self._health = Health()
         self._starts: dict[str, _Start] = {}
+        self._causes: dict[tuple[str, int], str] = {}
 
     async def close(self) -> None:
         """Close the connections that were opened for health checks."""
@@ -88,12 +89,11 @@ class Servers:
 
     def list(self) -> Sequence[ServerStatus]:
         """Every known server from the state files and /proc, sorted by name; no network, a few milliseconds."""
-        return [self._with_start(registry.status_of(record), record) for record in registry.read_all(self._folder)]
+        return [self._status(record) for record in registry.read_all(self._folder)]
 
     def get(self, name: str) -> ServerStatus:
         """The server `name`, as `list` sees it. Raises ServerNotFound."""
-        record = registry.find(self._folder, name)
-        return self._with_start(registry.status_of(record), record)
+        return self._status(registry.find(self._folder, name))
 
     async def refresh(self) -> Sequence[ServerStatus]:
         """Like `list`, with each living server asked for /health and /v1/models; at most a second or two.
@@ -114,7 +114,13 @@ class Servers:
             status.spec.base_url, record.run
         ):
             status = dataclasses.replace(status, state=ServerState.UNRESPONSIVE)
-        return self._with_start(status, record)
+        elif status.state is ServerState.FAILED and record.run not in self._causes:
+            self._causes[record.run] = await asyncio.to_thread(registry.cause_of, record)
+        return self._complete(status, record)
+
+    def _status(self, record: registry.Record) -> ServerStatus:
+        """The status of `record` without asking its server."""
+        return self._complete(registry.status_of(record), record)
 
     def _start_of(self, record: registry.Record) -> _Start:
         """What is known of this record's current start; begun anew with each run and restart."""
@@ -125,8 +131,12 @@ class Servers:
             start = self._starts[name] = _Start(record, self._history.expected(kind))
         return start
 
-    def _with_start(self, status: ServerStatus, record: registry.Record) -> ServerStatus:
-        """`status` with the progress of its start, where there is something to say."""
+    def _complete(self, status: ServerStatus, record: registry.Record) -> ServerStatus:
+        """`status` with the progress of its start, or the cause of its failure, where there is something to say."""
+        if status.state is ServerState.FAILED:
+            if record.run not in self._causes:
+                self._causes[record.run] = registry.cause_of(record)
+            return dataclasses.replace(status, cause=self._causes[record.run])
         if status.state is ServerState.STARTING:
             return dataclasses.replace(status, start=self._start_of(record).look())
         known = self._starts.get(status.name)
@@ -152,8 +162,7 @@ class Servers:
 
         Raises ServerError if the name is in use by a living server, the port is taken, or it can't be started.
         """
-        record = await launch.launch(self._folder, spec, engine)
-        return self._with_start(registry.status_of(record), record)
+        return self._status(await launch.launch(self._folder, spec, engine))
 
     async def wait_ready(self, name: str, on_progress: Callable[[StartProgress], None] | None = None) -> ServerStatus:
         """Wait until the server answers. Raises StartFailed with the cause if it ends first."""

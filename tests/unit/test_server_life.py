@@ -261,6 +261,14 @@ async def test_taken_port_is_refused_with_a_free_one(
     assert any(character.isdigit() for character in caught.value.hint)
 
 
+@pytest.mark.parametrize("host", ["192.0.2.77", "no such host!"])
+async def test_a_host_nobody_here_can_listen_on(
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, host: str
+) -> None:
+    with pytest.raises(ServerError, match="Can't listen on"):
+        await servers.start(fake_spec(host=host), fake_engine)
+
+
 async def test_missing_interpreter_is_an_error_with_a_hint(servers: Servers, fake_spec: MakeSpec) -> None:
     with pytest.raises(ServerError) as caught:
         await servers.start(fake_spec(), Engine(Path("/nowhere/python"), "1", "cpu", "option"))
