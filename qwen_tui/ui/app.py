@@ -18,6 +18,7 @@ from qwen_tui import i18n
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.status import ServerStatus
+from qwen_tui.ui.alt_digits import read_alt_digits
 from qwen_tui.ui.rooms import EVERYWHERE, GO, ROOMS, Room
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.services import Services
@@ -74,6 +75,7 @@ class QwenApp(App[None], inherit_bindings=False):
         # The room to open first; read by App.__init__, per instance.
         vars(self)["DEFAULT_MODE"] = room
         super().__init__()
+        read_alt_digits()
         self.services = services
         self.statuses: Sequence[ServerStatus] = ()
         self.looked = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from typing import Any, ClassVar
 
 import pytest
@@ -448,3 +449,17 @@ async def test_settings_that_cannot_be_written_are_told(services: Services) -> N
         await wait_until(pilot, lambda: bool(notices(app)))
         assert i18n.language() == "zh_CN"
         app.failures.clear()
+
+
+def test_alt_and_a_digit_are_read_as_most_terminals_send_them(services: Services) -> None:
+    from textual import constants
+    from textual._xterm_parser import XTermParser
+
+    QwenApp(services)
+    parser = XTermParser(debug=False)
+    keys = [event.key for event in parser.feed("\x1b3")]
+    deadline = time.monotonic() + 50 * constants.ESCAPE_DELAY
+    while not keys and time.monotonic() < deadline:
+        keys += [event.key for event in parser.tick()]
+    assert keys == ["alt+3"]
+    assert [event.key for event in parser.feed("£")] == ["pound_sign"]

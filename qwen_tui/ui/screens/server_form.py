@@ -143,6 +143,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         services = self._qwen.services
         try:
             self._engine = await asyncio.to_thread(services.find_engine, services.paths, services.settings.engine)
+            self._engine_error = None
         except QwenTuiError as error:
             self._engine_error = error
         if self.is_attached:
