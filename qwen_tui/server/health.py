@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import httpx
 
-#: Seconds between two checks of a server that is ready.
-_READY_INTERVAL = 5.0
+#: Seconds between two checks of a server that is ready; each leaves a line in its log. That its process lives is seen
+#: every second, without asking.
+_READY_INTERVAL = 30.0
 #: Seconds without an answer after which a ready server counts as not answering.
-_PATIENCE = 15.0
+_PATIENCE = 65.0
 
 
 class Health:

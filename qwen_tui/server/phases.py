@@ -25,7 +25,10 @@ _WORDINGS: tuple[tuple[Phase, re.Pattern[str]], ...] = tuple(
         ),
         (Phase.WEIGHTS, r"Loading (?:safetensors|pt|multi-thread).*?(?P<n>\d+)/(?P<m>\d+)"),
         (Phase.WEIGHTS, r"Starting to load model|Loading model weights|Loading weights (?!took)"),
-        (Phase.COMPILE, r"torch\.compile took|cache.* for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph|Cache the graph"),
+        (
+            Phase.COMPILE,
+            r"torch\.compile took|cache.* for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph|Cache the graph",
+        ),
         (
             Phase.PROFILE,
             r"KV cache size|GPU blocks|[Mm]emory profiling|init engine \(profile|Available KV cache memory",

@@ -24,6 +24,8 @@ from qwen_tui.server.status import Phase, ServerState, ServerStatus, StartProgre
 
 #: Seconds between two looks at a starting server: what readiness can come late by.
 _STARTING_INTERVAL = 0.2
+#: Seconds between two looks at a start above which its phases can't be timed.
+_BLINK = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,14 @@ class _Start:
         self.entered = self.began
         self.passed: list[tuple[Phase, float]] = []
         self.last = Phase.SPAWN
+        self.looked = self.began
+        self.was_watched = True
 
     def look(self) -> StartProgress:
         """Read on in the log; how far the start has come now."""
+        now = time.time()
+        self.was_watched = self.was_watched and now - self.looked < _BLINK
+        self.looked = now
         self.reader.update()
         return self._progress(self.reader.phase, self.reader.done, self.reader.total)
 
@@ -153,7 +160,8 @@ class Servers:
         start.look()
         progress = start.finish()
         registry.mark_ready(record)
-        self._history.record(kind_of_start(record.spec, record.launch["engine"]["version"]), progress.phases)
+        if start.was_watched:
+            self._history.record(kind_of_start(record.spec, record.launch["engine"]["version"]), progress.phases)
 
     # -- starting -----------------------------------------------------------------------------------
 
