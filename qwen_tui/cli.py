@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("qwen_tui.headless.serve", N_("start a vLLM server in the background and wait until it is ready")),
     "ps": ("qwen_tui.headless.ps", N_("list the servers")),
     "stop": ("qwen_tui.headless.stop", N_("stop a server and everything it started")),
+    "flags": ("qwen_tui.headless.flags", N_("list, or search, the arguments that the engine's server takes")),
     "logs": ("qwen_tui.headless.logs", N_("print a server's log, or follow it")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
 }

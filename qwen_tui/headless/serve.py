@@ -52,6 +52,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
     import shlex
 
     from qwen_tui.engine.find import find_engine
+    from qwen_tui.headless.flags import refuse_wrong_arguments
     from qwen_tui.headless.start import print_start
     from qwen_tui.server.service import Servers
     from qwen_tui.server.spec import parse_spec
@@ -80,6 +81,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
         )
         spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart)
         engine = await asyncio.to_thread(find_engine, paths, settings.engine, arguments.engine)
+        await refuse_wrong_arguments(arguments.extra, engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
         status = await servers.start(spec, engine)
         if not arguments.no_wait:
