@@ -253,10 +253,11 @@ def _shebang(script: Path) -> Path | None:
         return None
     first = head[0][2:].strip() if head[0].startswith("#!") else ""
     if first.endswith("/sh") and len(head) > 1:
-        match = re.match(r"'''exec' [\"']?(.*?)[\"']? \"\$0\"", head[1])
-        first = match.group(1) if match else ""
-    if first.startswith("/usr/bin/env "):
-        found = shutil.which(first.split()[-1])
-        return Path(found) if found else None
-    python = Path(first.split(" ")[0]) if first else None
+        match = re.match(r"'''exec' (?:\"(.*?)\"|(\S+)) \"\$0\"", head[1])
+        words = [match.group(1) or match.group(2)] if match else []
+    else:
+        words = first.split()
+        if words[:1] == ["/usr/bin/env"]:
+            words = [shutil.which(words[-1]) or ""]
+    python = Path(words[0]) if words else None
     return python if python is not None and python.name.startswith("python") and python.exists() else None

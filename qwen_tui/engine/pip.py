@@ -46,9 +46,22 @@ async def run_pip(
     """Run `python -m pip ARGUMENTS` without a terminal; its last lines.
 
     Everything it writes is appended to `log`. Cancelling ends its process group; so does the death of this
-    process. pass_fds: descriptors the child holds open (a lock) as long as it lives.
+    process. pass_fds: descriptors the child holds open (a lock) as long as it lives. A pip before 24.1, which
+    does not know `--progress-bar raw`, works without a word about its progress.
     Raises PipFailed.
     """
+    try:
+        return await _run_once(python, arguments, log, on_line, pass_fds)
+    except PipFailed as failure:
+        if not any("--progress-bar" in line and "raw" in line for line in failure.lines):
+            raise
+    quiet = ["off" if word == "raw" else word for word in arguments]
+    return await _run_once(python, quiet, log, on_line, pass_fds)
+
+
+async def _run_once(
+    python: Path, arguments: Sequence[str], log: Path, on_line: OnLine | None, pass_fds: Sequence[int]
+) -> list[str]:
     private_folder(log.parent)
     environment = {
         **os.environ,

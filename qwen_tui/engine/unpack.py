@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import shutil
 import zipfile
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qwen_tui.engine.find import site_packages
 from qwen_tui.engine.pip import PipFailed, explain, run_pip
 from qwen_tui.engine.plan import Wheel, normalised
+from qwen_tui.errors import WorkerError
 from qwen_tui.i18n import _
 from qwen_tui.progress import OnProgress, Progress, RateMeter
+from qwen_tui.workers.host import run_worker
 
 
 @dataclass(frozen=True)
@@ -87,28 +91,25 @@ class Unpacking:
         self.total = sum(sums[-1] for _name, _names, sums in self._wheels)
         self._unfinished = list(self._wheels)
         self._finished_bytes = 0
+        self._seen: dict[str, int] = {}
+        self._at_work = ""
 
     def look(self) -> tuple[int, str]:
         """The bytes unpacked so far, and the name of the wheel at work."""
-        waiting, partial, name_at_work = [], 0, ""
+        waiting, partial = [], 0
         for wheel in self._unfinished:
             name, names, sums = wheel
-            low, high = 0, len(names)
-            while low < high:
-                middle = (low + high) // 2
-                if (self._folder / names[middle]).exists():
-                    low = middle + 1
-                else:
-                    high = middle
+            low = bisect_left(names, True, key=lambda member: not (self._folder / member).exists())
             if low == len(names):
                 self._finished_bytes += sums[-1]
                 continue
             waiting.append(wheel)
             if low:
                 partial += sums[low - 1]
-                name_at_work = name
+                if self._seen.get(name) != low:
+                    self._at_work, self._seen[name] = name, low
         self._unfinished = waiting
-        return self._finished_bytes + partial, name_at_work
+        return self._finished_bytes + partial, self._at_work
 
 
 async def install_wheels(
@@ -128,7 +129,7 @@ async def install_wheels(
     sources = [wheel.requirement for wheel in wheels if not wheel.filename.endswith(".whl")]
     unpacking = await asyncio.to_thread(Unpacking, built, folder)
     watcher = asyncio.create_task(_watch(unpacking, on_progress))
-    options = ["install", "--no-deps", "--progress-bar", "off", "--force-reinstall"]
+    options = ["install", "--no-deps", "--no-compile", "--progress-bar", "off", "--force-reinstall"]
     try:
         if built:
             await run_pip(python, [*options, "--no-index", *map(str, built)], log, pass_fds=pass_fds)
@@ -140,6 +141,23 @@ async def install_wheels(
         watcher.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watcher
+    await compile_all(python, folder, log, on_progress)
+
+
+async def compile_all(python: Path, folder: Path, log: Path, on_progress: OnProgress) -> None:
+    """Compile the bytecode of everything in the site-packages `folder`; a failure only makes later starts slower."""
+    meter = RateMeter()
+
+    def hear(message: dict[str, Any]) -> None:
+        if message.get("kind") == "progress":
+            done, total = float(message["done"]), float(message["total"])
+            rate = meter.update(done)
+            eta = RateMeter.eta(done, total, rate)
+            on_progress(Progress(_("Compiling bytecode"), done, total, "bytes", rate, eta))
+
+    on_progress(Progress(_("Compiling bytecode")))
+    with contextlib.suppress(WorkerError):
+        await run_worker(python, "compile_bytecode.py", {"folder": str(folder)}, log, hear, {"PYTHONPATH": ""})
 
 
 async def uninstall(python: Path, names: Sequence[str], log: Path, pass_fds: Sequence[int] = ()) -> None:

