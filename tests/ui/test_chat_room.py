@@ -73,8 +73,8 @@ async def test_send_stream_and_figures(services: Services) -> None:
         await room.say("Which city?")
         await room.shown("(+20 prompt) · stop")
         text = room.transcript.text
-        assert "You\n  Which city?" in text
-        assert "fake-model\n  The capital is Paris." in text
+        assert "You\n   Which city?" in text
+        assert "fake-model\n   The capital is Paris." in text
         assert "TTFT" in text
         assert room.prompt.text == ""
         await room.say("And then?")
@@ -88,7 +88,7 @@ async def test_reasoning_is_shown_apart(services: Services) -> None:
         await room.say("?")
         await room.settled()
         assert "│ Let me think." in room.transcript.text
-        assert "\n  Yes." in room.transcript.text
+        assert "\n   Yes." in room.transcript.text
         assert room.session.conversation.messages()[1].content == "Yes."
 
 
@@ -223,11 +223,12 @@ async def test_scrolling_up_keeps_the_place_while_it_streams(services: Services)
 async def test_a_reply_goes_on_in_another_room(services: Services) -> None:
     async with chatting(services, [pieces([f"{n}\n\n" for n in range(100)], 300), finish(), DONE]) as room:
         await room.say("go")
-        await room.shown("\n  3\n")
+        await room.shown("\n   3\n")
         room.app.action_room("servers")
+        await room.until(lambda: room.app.screen is not room.screen and room.app.screen.query("ServerList"))
         await room.until(lambda: not room.session.is_streaming)
         room.app.action_room("chat")
-        await room.shown("\n  99\n")
+        await room.shown("\n   99\n")
 
 
 async def test_resizing_keeps_the_place(services: Services) -> None:
@@ -281,9 +282,9 @@ async def test_the_language_changes_while_it_is_shown(services: Services) -> Non
     async with chatting(services, PARIS) as room:
         await room.say("?")
         await room.settled()
-        assert room.transcript.text.startswith("You")
+        assert room.transcript.text.startswith(" You")
         translated = i18n._("You")
         room.app.use_language("zh_CN")
         await room.pilot.pause()
-        assert room.transcript.text.startswith(i18n._("You"))
+        assert room.transcript.text.startswith(" " + i18n._("You"))
         assert translated == "You"

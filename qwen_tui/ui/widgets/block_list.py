@@ -12,8 +12,10 @@ from collections.abc import Callable
 from rich.segment import Segment
 from textual.strip import Strip
 
-from qwen_tui.ui.widgets.markdown_rows import RowRenderer
+from qwen_tui.ui.widgets.markdown_rows import RowRenderer, merged
 
+#: Empty columns at the right of every row, where a scroll bar can be laid over.
+RIGHT_MARGIN = 1
 #: Draws a block as rows of exactly the given width.
 Draw = Callable[[RowRenderer, int], list[Strip]]
 
@@ -144,10 +146,14 @@ class BlockList:
 
     def _rows(self, block: Block) -> list[Strip]:
         if block.rows is None:
-            rows = block.draw(self.renderer, max(2, self.width - block.indent))
-            if block.indent:
-                pad = Strip([Segment(" " * block.indent, self.renderer.look.base)], block.indent)
-                rows = [Strip.join([pad, row]) for row in rows]
+            base = self.renderer.look.base
+            left = [Segment(" " * block.indent, base)] if block.indent else []
+            right = Segment(" " * RIGHT_MARGIN, base)
+            width = max(2, self.width - block.indent - RIGHT_MARGIN)
+            rows = [
+                Strip(merged([*left, *row, right]), row.cell_length + block.indent + RIGHT_MARGIN)
+                for row in block.draw(self.renderer, width)
+            ]
             block.rows = rows
             self._kept[block] = len(rows)
             self._kept_rows += len(rows)

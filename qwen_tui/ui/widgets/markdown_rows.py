@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from markdown_it.tree import SyntaxTreeNode
@@ -96,6 +96,10 @@ class RowRenderer:
         return Strip(safe).adjust_cell_length(width, self.look.base)
 
     def _segments(self, line: Text) -> Row:
+        if not line.spans:
+            # Rich leaves the text's own style out where there are no spans.
+            style = Style.parse(line.style) if isinstance(line.style, str) else line.style
+            return [Segment(line.plain, style)] if line.plain else []
         return [segment for segment in line.render(self._console, end="") if segment.text]
 
     def _blocks(self, nodes: Sequence[SyntaxTreeNode], width: int, gaps: bool, depth: int = 0) -> list[Row]:
@@ -180,7 +184,11 @@ class RowRenderer:
         for row in cells[1:]:
             table.add_row(*(self._inline(cell) for cell in row[: len(table.columns)]))
         options = self._console.options.update(width=max(width, _MIN_WIDTH), height=None)
-        return self._console.render_lines(table, options, pad=False)
+        base = self.look.base
+        return [
+            [Segment(segment.text, base + segment.style if segment.style else base) for segment in line]
+            for line in self._console.render_lines(table, options, pad=False)
+        ]
 
     def _inline(self, node: SyntaxTreeNode, style: Style | None = None) -> Text:
         text = Text(style=self.look.base + style if style else self.look.base)
@@ -214,6 +222,31 @@ class RowRenderer:
                 self._add_inline(text, child, inner)
         else:
             text.append(harmless(node.content), style)
+
+
+def merged(segments: Iterable[Segment]) -> list[Segment]:
+    """The same row out of fewer segments: spaces take the style of their neighbour where that can't be seen.
+
+    Each change of style costs some forty bytes on the way to the terminal, every time the row scrolls.
+    """
+    found: list[Segment] = []
+    for segment in segments:
+        if found:
+            text, style, _control = found[-1]
+            if style == segment.style or (segment.text.isspace() and _alike_as_spaces(style, segment.style)):
+                found[-1] = Segment(text + segment.text, style)
+                continue
+            if text.isspace() and _alike_as_spaces(style, segment.style):
+                found[-1] = Segment(text + segment.text, segment.style)
+                continue
+        found.append(segment)
+    return found
+
+
+def _alike_as_spaces(one: Style | None, other: Style | None) -> bool:
+    if one is None or other is None or one.bgcolor != other.bgcolor:
+        return False
+    return not any(style.underline or style.strike or style.reverse for style in (one, other))
 
 
 def _one_line(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
@@ -44,8 +45,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     }
     DEFAULT_CSS = """
     Transcript {
-        height: 1fr; padding: 0 0 0 1; background: $background; color: $foreground;
-        overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1;
+        height: 1fr; background: $background; color: $foreground;
+        overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 0;
         & .transcript--you { color: $text-accent; text-style: bold; }
         & .transcript--model { color: $text-primary; text-style: bold; }
         & .transcript--heading { color: $text-primary; text-style: bold; }
@@ -70,6 +71,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._conversation = Conversation()
         self._views: list[TurnView] = []
         self._look = Look()
+        self._thumb = Strip([Segment("▐")])
         self._blocks = BlockList(RowRenderer(self._look))
         self._stick = True
         self._drawing: Timer | None = None
@@ -160,7 +162,20 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        return self._blocks.row(self.scroll_offset.y + y)
+        row = self._blocks.row(self.scroll_offset.y + y)
+        return Strip.join([row.crop(0, row.cell_length - 1), self._thumb]) if y in self._thumb_rows() else row
+
+    def _thumb_rows(self) -> range:
+        """The rows of the view that show where in the whole it is.
+
+        A part of the text's own rows: a scroll bar beside them would be sent again with every row that scrolls.
+        """
+        view, whole = self.size.height, self._blocks.height
+        if not 0 < view < whole:
+            return range(0)
+        length = max(1, view * view // whole)
+        top = round(self.scroll_offset.y * (view - length) / (whole - view))
+        return range(top, top + length)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
@@ -180,12 +195,16 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         if self.is_mounted:
             look = self._make_look()
             if look != self._look:
-                self._look = look
+                self._wear(look)
                 self._reset(self._blocks.width)
 
     def on_mount(self) -> None:
-        self._look = self._make_look()
+        self._wear(self._make_look())
         self._blocks.reset(RowRenderer(self._look), self._blocks.width)
+
+    def _wear(self, look: Look) -> None:
+        self._look = look
+        self._thumb = Strip([Segment("▐", look.base + look.muted)], 1)
 
     def _make_look(self) -> Look:
         def style(name: str) -> Style:

@@ -12,8 +12,9 @@ from qwen_tui.ui.widgets.block_list import Block, BlockList, Draw
 from qwen_tui.ui.widgets.markdown_blocks import MarkdownSplitter, Piece, PlainSplitter
 from qwen_tui.ui.widgets.markdown_rows import RowRenderer
 
-#: Columns that what is said stands in from who says it.
-INDENT = 2
+#: Empty columns left of who speaks, and left of what is said.
+MARGIN = 1
+INDENT = 3
 #: Characters taken over at a time, so that a long text does not hold up the keys.
 PORTION = 6_000
 
@@ -31,7 +32,7 @@ class TurnView:
         self._segment = ""
         self._splitter: MarkdownSplitter | PlainSplitter | None = None
         self._open_blocks = 0  # blocks at the end that will be drawn again
-        blocks.append(Block(self._draw_speaker, gap=1 if blocks.blocks else 0))
+        blocks.append(Block(self._draw_speaker, gap=1 if blocks.blocks else 0, indent=MARGIN))
 
     def catch_up(self) -> bool:
         """Take over a portion of what is new; True if there is more."""
