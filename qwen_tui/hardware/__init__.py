@@ -1,0 +1,1 @@
+"""What the machine has: GPUs through NVML, and the host's memory, cores and disks through /proc."""
