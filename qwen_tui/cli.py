@@ -88,7 +88,13 @@ def _main(words: list[str]) -> int:
         rest, extra = rest[: rest.index("--")], rest[rest.index("--") + 1 :]
     arguments = parser.parse_args(rest)
     arguments.extra = extra
-    return int(module.run(arguments, paths, settings))
+    exit_status = int(module.run(arguments, paths, settings))
+    server = getattr(arguments, "open_server", "")
+    if server:
+        from qwen_tui.ui.run import run_app
+
+        return run_app(paths, settings, room="chat", server=server)
+    return exit_status
 
 
 def _suggestion(command: str) -> str:

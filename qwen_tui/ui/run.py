@@ -9,8 +9,10 @@ from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.services import Services
 
 
-def run_app(paths: Paths, settings: Settings, room: str = "servers") -> int:
-    """Run the app on this terminal until it is quit; the exit status."""
+def run_app(paths: Paths, settings: Settings, room: str = "servers", server: str = "") -> int:
+    """Run the app on this terminal until it is quit; the exit status. server: the one Logs and Chat begin with."""
     app = QwenApp(Services(paths, settings, Servers(paths)), room=room)
+    if server:
+        app.choose(server)
     app.run()
     return app.return_code or 0
