@@ -225,7 +225,7 @@ class LogView(Widget, can_focus=True):
         """The parts of the line at the bottom: the state, and what is at the right, the least important first."""
         if self._path is None:
             return ()
-        state = f"▼ {_('following')}" if page.following else f"‖ {_('paused')}"
+        state = "▼ " + _("following") if page.following else "‖ " + _("paused")
         notes = [state]
         if wrapped:
             notes.append(_("wrapped"))
