@@ -97,7 +97,7 @@ def in_stream(body: Any) -> ChatError | None:
     return ReplyBroken(
         _("The server broke off the reply"),
         _shorten(message_in(body)),
-        _("What arrived is kept; retry asks again"),
+        _("What arrived is kept"),
         status if isinstance(status, int) and not isinstance(status, bool) else None,
     )
 
@@ -115,7 +115,7 @@ def from_transport(error: Exception, target: Target, began: bool) -> ChatError:
         return ReplyBroken(
             _("The server went silent"),
             _("Nothing came for longer than it may take"),
-            _("Its log tells what it is doing; retry asks again"),
+            _("Its log tells what it is doing"),
         )
     if isinstance(error, httpx.ConnectError):
         return _unreachable(target, _shorten(_cause(error)))
@@ -132,7 +132,7 @@ def from_transport(error: Exception, target: Target, began: bool) -> ChatError:
             _("Give the key that the server was started with"),
         )
     title = _("The connection broke in the middle of the reply") if began else _("The connection broke")
-    return ReplyBroken(title, _shorten(_cause(error)), _("See whether the server still runs; retry asks again"))
+    return ReplyBroken(title, _shorten(_cause(error)), _("See whether the server still runs"))
 
 
 def _unreachable(target: Target, why: str) -> ChatError:
@@ -157,7 +157,7 @@ def ended_early() -> ChatError:
     return ReplyBroken(
         _("The reply broke off"),
         _("The server closed the stream without finishing it"),
-        _("What arrived is kept; retry asks again"),
+        _("What arrived is kept"),
     )
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
-from qwen_tui.chat.events import ReasoningDelta, Sampling, Target, TextDelta
+from qwen_tui.chat.events import Message, ReasoningDelta, Sampling, Target, TextDelta
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.i18n import _
@@ -86,7 +86,7 @@ class ChatSession:
 
         async def run() -> None:
             try:
-                await self._stream(target, reply, meter, conversation)
+                await self._stream(target, messages, reply, meter, conversation)
             except ChatError as error:
                 if reply.state.is_open:
                     conversation.fail(reply, error, meter.figures() if meter.answered else None)
@@ -98,9 +98,10 @@ class ChatSession:
         self._task = asyncio.get_running_loop().create_task(run(), name="chat reply")
         self._changed()
 
-    async def _stream(self, target: Target, reply: Turn, meter: ReplyMeter, conversation: Conversation) -> None:
-        sent = conversation.messages()
-        async with contextlib.aclosing(stream_chat(target, sent, self.sampling, meter=meter)) as events:
+    async def _stream(
+        self, target: Target, messages: Sequence[Message], reply: Turn, meter: ReplyMeter, conversation: Conversation
+    ) -> None:
+        async with contextlib.aclosing(stream_chat(target, messages, self.sampling, meter=meter)) as events:
             async for event in events:
                 if not reply.state.is_open:
                     return

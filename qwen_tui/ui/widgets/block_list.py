@@ -49,6 +49,7 @@ class BlockList:
         self._kept_rows = 0
         self._tops: list[int] = []  # first row of each block, valid for as many as there are
         self._unmeasured = 0  # every block before this index is measured
+        self._unchanged = 0  # every block before this index is as it was at the last `changed_from`
 
     def append(self, block: Block) -> None:
         """Add at the end and measure it."""
@@ -61,6 +62,7 @@ class BlockList:
             self._forget(block)
         del self.blocks[count:]
         del self._tops[count:]
+        self._unchanged = min(self._unchanged, count)
         self._unmeasured = min(self._unmeasured, count)
 
     def reset(self, renderer: RowRenderer, width: int) -> None:
@@ -73,7 +75,7 @@ class BlockList:
         self._kept.clear()
         self._kept_rows = 0
         self._tops.clear()
-        self._unmeasured = 0
+        self._unmeasured = self._unchanged = 0
         self.renderer, self.width = renderer, width
 
     @property
@@ -81,6 +83,12 @@ class BlockList:
         """Rows in all."""
         self._fill_tops(len(self.blocks))
         return self._tops[-1] + self.blocks[-1].height if self.blocks else 0
+
+    def changed_from(self) -> int:
+        """The first row that may differ from what it was when this was last asked."""
+        index = self._unchanged
+        self._unchanged = len(self.blocks)
+        return self.top(index) - self.blocks[index].gap if index < len(self.blocks) else self.height
 
     def top(self, index: int) -> int:
         """The first row of a block, below its gap."""

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.timer import Timer
@@ -125,8 +125,16 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def _draw(self) -> None:
         self._drawing = None
         began = time.perf_counter()
+        top, thumb = self.scroll_offset.y, self._thumb_rows()
         more = self._catch_up()
         self._settle()
+        if self.scroll_offset.y == top:  # else all of it is painted anyway
+            width, height = self.size
+            self.refresh(
+                Region(0, max(0, self._blocks.changed_from() - top), width, height).intersection(self.size.region)
+            )
+            if thumb != self._thumb_rows():
+                self.refresh(Region(width - 1, 0, 1, height))
         self._cost = time.perf_counter() - began
         self._last_drawn = time.monotonic()
         if more:
@@ -153,13 +161,12 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         return False
 
     def _settle(self) -> None:
-        """Tell the scroll bar the height, keep the end in view if it was, and paint."""
+        """Take over the new height, and keep the end in view if it was."""
         height = self._blocks.height
         if height != self.virtual_size.height or self._blocks.width != self.virtual_size.width:
             self.virtual_size = Size(self._blocks.width, height)
         if self._stick:
             self.scroll_end(animate=False, immediate=True, x_axis=False)
-        self.refresh()
 
     def render_line(self, y: int) -> Strip:
         row = self._blocks.row(self.scroll_offset.y + y)
@@ -253,6 +260,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
             blocks.measure_range(blocks.top(index), blocks.top(index) + view)
         stick = self._stick
         self._settle()
+        self.refresh()
         if not stick and 0 <= index < len(blocks.blocks):
             offset = min(offset, blocks.blocks[index].height - 1)
             self.scroll_to(y=blocks.top(index) + offset, animate=False, immediate=True)

@@ -128,6 +128,8 @@ class TurnView:
         rows = renderer.plain(f"✗ {error.title}", width, renderer.look.error)
         if error.why:
             rows += renderer.plain(error.why, width)
+        if error.hint:
+            rows += renderer.plain(error.hint, width)
         return rows + renderer.plain(_("{key} asks again").format(key=self._retry_key), width, renderer.look.muted)
 
 
