@@ -90,7 +90,9 @@ async def ensure_engine(paths: Paths, settings: Settings, options: DemoOptions, 
     try:
         return await asyncio.to_thread(find_engine, paths, settings.engine, options.engine)
     except EngineNotFound:
-        request = default_request(paths.managed_engine, cpu=options.cpu, index_url=options.index_url)
+        request = await asyncio.to_thread(
+            default_request, paths.managed_engine, cpu=options.cpu, index_url=options.index_url
+        )
         return (await install(paths, request, on_progress)).engine
 
 

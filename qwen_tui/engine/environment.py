@@ -27,17 +27,22 @@ PYTHON_VERSIONS = ((3, 10), (3, 11), (3, 12), (3, 13))
 _PIP_WANTED = (25, 1)
 
 
-def has_nvidia_driver() -> bool:
-    """Whether this machine has an NVIDIA driver, so that vLLM's CUDA build can run."""
-    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
-        return True
-    import ctypes
+def has_nvidia_gpu() -> bool:
+    """Whether this machine lets us use an NVIDIA GPU, so that vLLM's CUDA build can run.
 
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    The driver is asked, in a child: a container on a GPU host sees the driver's files but not always a GPU.
+    """
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
         return False
-    return True
+    code = (
+        "import ctypes; cuda = ctypes.CDLL('libcuda.so.1'); count = ctypes.c_int(); "
+        "raise SystemExit(cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0)"
+    )
+    try:
+        asked = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return asked.returncode == 0
 
 
 @contextlib.contextmanager

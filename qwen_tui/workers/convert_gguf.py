@@ -1,7 +1,8 @@
 """Convert a GGUF file to a model folder that vLLM loads: safetensors, configuration, tokenizer, chat template.
 
 Runs under the engine's interpreter (torch, transformers), with accelerate and gguf lent by PYTHONPATH.
-Request: {"gguf": file, "out": folder, must not exist}. Result: {"folder", "parameters", "chat_template"}.
+Request: {"gguf": file, "out": folder, must not exist, "sampling": defaults for generation_config.json}.
+Result: {"folder", "parameters", "chat_template"}.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **options)
     if not tokenizer.chat_template:
         raise RuntimeError(f"{gguf.name} carries no chat template")
+    # What a server draws by, unless a request says otherwise.
+    for name, value in request.get("sampling", {}).items():
+        setattr(model.generation_config, name, value)
     _tell(3)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
+    _tell(len(STEPS))
     return {
         "folder": str(out),
         "parameters": sum(tensor.numel() for tensor in model.parameters()),
@@ -48,7 +53,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell(done: int) -> None:
-    protocol.emit("progress", step="convert", done=done, total=len(STEPS), unit="items", detail=STEPS[done])
+    protocol.emit("progress", step="convert", done=done, total=len(STEPS), unit="items", detail=(*STEPS, "")[done])
 
 
 if __name__ == "__main__":

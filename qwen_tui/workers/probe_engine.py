@@ -26,6 +26,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         started = time.monotonic()
         importlib.import_module(module)
         print(f"import {module}: {time.monotonic() - started:.1f} s")
+    protocol.emit("progress", step="import", done=len(STEPS), total=len(STEPS), unit="items", detail="")
     import torch
     import transformers
     import vllm

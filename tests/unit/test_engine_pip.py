@@ -104,7 +104,8 @@ def test_large_files_are_fetched_alone_and_small_ones_together() -> None:
 
 NAME_RESOLUTION = (
     "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NameResolutionError(\""
-    "HTTPSConnection(host='pypi.org', port=443): Failed to resolve 'pypi.org' ([Errno -2] Name or service not known)\")': /simple/vllm/"
+    "HTTPSConnection(host='pypi.org', port=443): Failed to resolve 'pypi.org' ([Errno -2] Name or service not known)"
+    "\")': /simple/vllm/"
 )
 
 
