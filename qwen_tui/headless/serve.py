@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--restart", choices=("no", "on-failure"), default="no", help=_("start it again when it fails"))
     parser.add_argument("--engine", default="", help=_("the Python, or the environment, that has vLLM"))
     parser.add_argument("--no-wait", action="store_true", help=_("do not wait until it is ready"))
+    parser.add_argument("--plan", action="store_true", help=_("check whether it can start, and start nothing"))
     parser.add_argument("--json", action="store_true", help=_("print the server as JSON"))
     parser.epilog = _("What stands after `--` is handed to vLLM as it is: qwen-tui serve MODEL -- --enforce-eager")
 
@@ -53,6 +54,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
 
     from qwen_tui.engine.find import find_engine
     from qwen_tui.headless.flags import refuse_wrong_arguments
+    from qwen_tui.headless.plan import print_plan
     from qwen_tui.headless.start import print_start
     from qwen_tui.server.service import Servers
     from qwen_tui.server.spec import parse_spec
@@ -81,6 +83,8 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
         )
         spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart)
         engine = await asyncio.to_thread(find_engine, paths, settings.engine, arguments.engine)
+        if arguments.plan:
+            return await print_plan(spec, engine, paths, as_json=arguments.json)
         await refuse_wrong_arguments(arguments.extra, engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
         status = await servers.start(spec, engine)
