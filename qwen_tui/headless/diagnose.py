@@ -1,0 +1,129 @@
+"""`qwen-tui diagnose LOGFILE|NAME`: why a start or a running server failed, from its log."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwen_tui.errors import UsageError
+from qwen_tui.i18n import _
+from qwen_tui.paths import Paths
+from qwen_tui.settings import Settings
+
+if TYPE_CHECKING:
+    from qwen_tui.server.diagnosis import Diagnosis, RunContext
+
+NO_FAILURE = 3
+#: Of the JSON object; all null where there is no failure.
+KEYS = ("cause", "line", "line_number", "remedy", "relaunch")
+_WIDTH = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `qwen-tui diagnose`."""
+    parser.add_argument(
+        "log", metavar=_("LOGFILE"), help=_("a log of vLLM; or a server's name, as `qwen-tui ps` lists it")
+    )
+    parser.add_argument("--json", action="store_true", help=_("one JSON object"))
+
+
+def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
+    """Print the diagnosis; 0 if there is a cause, 3 if the log shows no failure.
+
+    Raises UsageError where there is neither such a file nor such a server.
+    """
+    from qwen_tui.server.diagnosis import diagnose
+
+    log, context = _find(arguments.log, paths)
+    diagnosis = diagnose(log, context)
+    if diagnosis is None:
+        no_failure = _("The log shows no failure: {log}").format(log=_harmless(str(log)))
+        print(json.dumps(dict.fromkeys(KEYS)) if arguments.json else no_failure)
+        return NO_FAILURE
+    print(_as_json(diagnosis) if arguments.json else _card(diagnosis, log))
+    return 0
+
+
+def _find(text: str, paths: Paths) -> tuple[Path, RunContext | None]:
+    """The log that is meant, and what is known of its run if it is a server's."""
+    file = Path(text).expanduser()
+    try:
+        is_file = file.is_file()
+        is_folder = file.is_dir()
+    except (OSError, ValueError):
+        is_file = is_folder = False
+    if is_file:
+        try:
+            with file.open("rb"):
+                return file, None
+        except OSError as error:
+            raise UsageError(
+                _("Can't read {file}").format(file=_harmless(text)), error.strerror or str(error)
+            ) from None
+    if is_folder and "/" in text:
+        raise UsageError(_("{file} is a folder, not a log").format(file=_harmless(text)))
+    from qwen_tui.errors import ServerNotFound
+    from qwen_tui.server import registry
+    from qwen_tui.server.diagnosis import RunContext
+
+    try:
+        record = registry.find(paths.servers, text)
+    except (ServerNotFound, ValueError):
+        raise UsageError(
+            _("There is no file and no server “{name}”").format(name=_harmless(text)),
+            hint=_("Give a log of vLLM, or a name that `qwen-tui ps` lists"),
+        ) from None
+    saved = record.state.get("exit")
+    exit_record = saved if isinstance(saved, dict) else {}
+    return record.log, RunContext(
+        exit_code=exit_record.get("code"),
+        exit_signal=exit_record.get("signal"),
+        asked=bool(exit_record.get("asked")),
+        was_ready=registry.was_ready(record),
+        spec=record.spec,
+    )
+
+
+def _as_json(diagnosis: Diagnosis) -> str:
+    return json.dumps(
+        {
+            "cause": diagnosis.cause,
+            "line": diagnosis.line,
+            "line_number": diagnosis.line_number,
+            "remedy": diagnosis.remedy,
+            "relaunch": diagnosis.relaunch.changes() if diagnosis.relaunch else None,
+        },
+        ensure_ascii=False,
+    )
+
+
+def _card(diagnosis: Diagnosis, log: Path) -> str:
+    """What, why, do: a line or a paragraph each."""
+    rows = [(_("What"), diagnosis.cause)]
+    if diagnosis.line_number:
+        place = _("{log}, line {number}").format(log=_harmless(str(log)), number=f"{diagnosis.line_number:,}")
+        rows += [(_("Why"), diagnosis.line.strip()[:400]), ("", place)]
+    if diagnosis.remedy:
+        rows.append((_("Do"), diagnosis.remedy))
+    if diagnosis.relaunch:
+        rows.append((_("Try"), "  ".join(diagnosis.relaunch.changes())))
+    return "\n".join(_row(label, text) for label, text in rows)
+
+
+def _row(label: str, text: str) -> str:
+    from rich.cells import cell_len
+
+    indent = " " * 8
+    first = label + " " * max(1, len(indent) - cell_len(label))
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _harmless(text: str) -> str:
+    from qwen_tui.logs.plain_text import plain_text
+
+    return plain_text(text.encode("utf-8", "replace"))
