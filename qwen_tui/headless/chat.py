@@ -29,21 +29,19 @@ INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `qwen-tui chat`."""
     parser.add_argument(
-        "prompt", nargs="?", metavar=_("TEXT"), help=_("what to ask; text that is piped in comes after it")
+        "prompt", nargs="?", metavar="TEXT", help=_("what to ask; text that is piped in comes after it")
     )
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--server", metavar=_("NAME"), help=_("which server, as `qwen-tui ps` lists it (default: the first ready one)")
+        "--server", metavar="NAME", help=_("which server, as `qwen-tui ps` lists it (default: the first ready one)")
     )
     where.add_argument(
         "--base-url",
         metavar="URL",
         help=_("any other OpenAI API, such as http://127.0.0.1:8000/v1; VLLM_API_KEY holds its key"),
     )
-    parser.add_argument(
-        "--model", metavar=_("NAME"), help=_("the model's name there (default: what the server serves)")
-    )
-    parser.add_argument("--system", metavar=_("TEXT"), default="", help=_("a system message"))
+    parser.add_argument("--model", metavar="NAME", help=_("the model's name there (default: what the server serves)"))
+    parser.add_argument("--system", metavar="TEXT", default="", help=_("a system message"))
     parser.add_argument("--max-tokens", type=_positive, metavar="N", help=_("the most tokens to answer with"))
     parser.add_argument("--temperature", type=_temperature, metavar="T", help=_("0 always takes the likeliest token"))
     parser.add_argument("--json", action="store_true", help=_("one JSON object when the reply is whole"))

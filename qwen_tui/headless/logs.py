@@ -24,14 +24,14 @@ INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `qwen-tui logs`."""
-    parser.add_argument("name", metavar=_("NAME"), help=_("the server's name, as `qwen-tui ps` lists it"))
+    parser.add_argument("name", metavar="NAME", help=_("the server's name, as `qwen-tui ps` lists it"))
     parser.add_argument("-f", "--follow", action="store_true", help=_("go on with what is written, until Ctrl-C"))
     parser.add_argument(
         "-n",
         "--lines",
         type=_line_count,
         default=DEFAULT_LINES,
-        metavar=_("LINES"),
+        metavar="LINES",
         help=_("how many of the last lines to print first, or “all” (default: {count})").format(count=DEFAULT_LINES),
     )
     shape = parser.add_mutually_exclusive_group()

@@ -50,7 +50,7 @@ class Commands(Provider):
             text = _("Server: {name} ({state})").format(name=one_line(status.name), state=state)
             yield text, partial(self._show_server, status.name)
         for code, name in i18n.LANGUAGES.items():
-            yield f"Language: {name}" if code == "en" else f"语言: {name}", partial(self._qwen.use_language, code)
+            yield f"Language: {name}" if code == "en" else f"语言：{name}", partial(self._qwen.use_language, code)
         yield _("Theme…"), self._qwen.action_pick_theme
         yield _("Help: the keys of this screen"), self._qwen.action_help
         yield _("Quit"), partial(self._qwen.run_action, "quit")

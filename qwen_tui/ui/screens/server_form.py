@@ -238,7 +238,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     def command(self) -> str:
         """The exact command of what is in the fields now."""
         python = str(self._engine.python) if self._engine else "python"
-        return self._spec({"name": "-", "model": _("MODEL"), **self._values}).shell_command(python)
+        return self._spec({"name": "-", "model": "MODEL", **self._values}).shell_command(python)
 
     def _spec(self, values: Mapping[str, Any]) -> ServerSpec:
         spec = ServerSpec(**values)
