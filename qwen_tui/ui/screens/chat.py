@@ -201,6 +201,10 @@ class ChatScreen(RoomScreen):
             )
         return Target(status.spec.base_url, status.model_name, status.api_key)
 
+    def _refuse(self, error: QwenTuiError) -> None:
+        """Say why not; briefly, as the notice lies over the prompt."""
+        self.notify(error.hint or error.why, title=error.title, severity="warning", timeout=4, markup=False)
+
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
         if not event.text.strip():
@@ -210,7 +214,7 @@ class ChatScreen(RoomScreen):
                 raise UsageError(_("A reply is still streaming"), "", _("Press esc twice to stop it, or wait"))
             self.session.send(self._target(), event.text.strip("\n"))
         except QwenTuiError as error:
-            self.qwen.report(error)
+            self._refuse(error)
         else:
             self.query_one(Prompt).take()
             self.query_one(Transcript).scroll_to_end()
@@ -221,7 +225,7 @@ class ChatScreen(RoomScreen):
         try:
             self.session.retry(self._target())
         except QwenTuiError as error:
-            self.qwen.report(error)
+            self._refuse(error)
 
     def action_copy_reply(self) -> None:
         reply = self.session.conversation.last_reply

@@ -25,6 +25,10 @@ from qwen_tui.ui.widgets.turn_view import TurnView
 INTERVAL = 0.11
 #: The next drawing comes no sooner than this many times what the last one took.
 _REST = 4.0
+#: What drawing may send to the terminal, bytes per second: it may be at the far end of a slow SSH connection.
+_TRAFFIC = 80_000
+#: About what one run of text of one style costs in bytes beside the text itself.
+_STYLE_BYTES = 42
 #: Seconds of measuring at a time after the width has changed.
 _MEASURING = 0.008
 
@@ -78,6 +82,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._measuring: Timer | None = None
         self._last_drawn = 0.0
         self._cost = 0.0
+        self._sent = 0  # about how many bytes the last drawing sent to the terminal
         self.retry_key = "r"
 
     # What it shows
@@ -92,7 +97,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def wake(self) -> None:
         """Something may have changed: draw it soon, and no more often than is good."""
         if self._drawing is None and self.is_mounted:
-            due = self._last_drawn + max(INTERVAL, _REST * self._cost)
+            due = self._last_drawn + max(INTERVAL, _REST * self._cost, self._sent / _TRAFFIC)
             self._drawing = self.set_timer(max(0.001, due - time.monotonic()), self._draw)
 
     def scroll_to_end(self) -> None:
@@ -128,7 +133,10 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         top, thumb = self.scroll_offset.y, self._thumb_rows()
         more = self._catch_up()
         self._settle()
-        if self.scroll_offset.y == top:  # else all of it is painted anyway
+        if self.scroll_offset.y != top:  # all of it is painted anyway
+            self._sent = self._bytes_in_view()
+        else:
+            self._sent = 0
             width, height = self.size
             self.refresh(
                 Region(0, max(0, self._blocks.changed_from() - top), width, height).intersection(self.size.region)
@@ -139,6 +147,11 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         self._last_drawn = time.monotonic()
         if more:
             self.wake()
+
+    def _bytes_in_view(self) -> int:
+        first, (width, height) = self.scroll_offset.y, self.size
+        runs = sum(len(self._blocks.row(number)) for number in range(first, first + height))
+        return runs * _STYLE_BYTES + width * height
 
     def _catch_up(self) -> bool:
         """Take over turns and a portion of text; True if there is more to take."""
