@@ -90,6 +90,10 @@ class ChatSession:
             except ChatError as error:
                 if reply.state.is_open:
                     conversation.fail(reply, error, meter.figures() if meter.answered else None)
+            except Exception as error:  # noqa: BLE001 - a fault of this program must be seen, not look like a stop
+                if reply.state.is_open:
+                    title = _("Something went wrong in qwen-tui")
+                    conversation.fail(reply, ChatError(title, f"{type(error).__name__}: {error}"), None)
             finally:
                 if reply.state.is_open:  # cancelled from outside: the program ends
                     conversation.stop(reply, meter.figures())
