@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -78,6 +79,8 @@ async def servers(paths: Paths) -> AsyncIterator[Servers]:
         if status.state.is_alive:
             await service.stop(status.name, grace=0.2)
     await service.close()
+    with contextlib.suppress(pytest.fail.Exception):
+        await until(lambda: not run_processes(paths), 3.0)  # a keeper's last breath
     left = run_processes(paths)
     for stat in left:
         os.kill(stat.pid, signal.SIGKILL)

@@ -184,6 +184,16 @@ async def _await_state(folder: Path, run: str, seconds: float = 15.0) -> registr
     )
 
 
-async def adopt(record: registry.Record) -> bool:
-    """Give an abandoned run a new keeper, which ends whatever is left if its server is dead."""
-    return await _start_keeper(record.folder, adopt=True)
+async def adopt(record: registry.Record, seconds: float = 5.0) -> bool:
+    """Give an abandoned run a new keeper, which ends whatever is left if its server is dead; False if it has one.
+
+    Returns when the keeper has said who it is.
+    """
+    started = await _start_keeper(record.folder, adopt=True)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        now = registry.read(record.folder)
+        if now is None or not now.kept or now.keeper is not None:
+            break
+        await asyncio.sleep(0.01)
+    return started

@@ -27,7 +27,7 @@ _WORDINGS: tuple[tuple[Phase, re.Pattern[str]], ...] = tuple(
         (Phase.WEIGHTS, r"Starting to load model|Loading model weights|Loading weights (?!took)"),
         (
             Phase.COMPILE,
-            r"torch\.compile took|cache.* for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph|Cache the graph",
+            r"torch\.compile took|for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph|Cache the graph",
         ),
         (
             Phase.PROFILE,

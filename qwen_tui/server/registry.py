@@ -14,7 +14,6 @@ from qwen_tui.errors import ServerNotFound
 from qwen_tui.i18n import _
 from qwen_tui.paths import write_private
 from qwen_tui.server import processes
-from qwen_tui.server.cause import find_cause
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
 
@@ -62,6 +61,14 @@ class Record:
     @property
     def server_is_alive(self) -> bool:
         return processes.is_alive(*self.server)
+
+    @property
+    def keeper(self) -> int | None:
+        """The keeper's pid; None while a new one has the lock and has not written its name yet."""
+        keeper = self.state.get("keeper")
+        if not isinstance(keeper, dict) or not processes.is_alive(keeper.get("pid"), keeper.get("started")):
+            return None
+        return int(keeper["pid"])
 
     @property
     def log(self) -> Path:
@@ -168,7 +175,11 @@ def cause_of(record: Record) -> str:
     """Why a failed server failed, as far as anything tells. Reads the end of its log: tens of milliseconds."""
     if record.is_of_earlier_boot:
         return _("The machine was restarted while it ran")
-    return record.state.get("error") or find_cause(record.log)
+    if record.state.get("error"):
+        return str(record.state["error"])
+    from qwen_tui.server.cause import find_cause  # its rules take 60 ms to load, and most servers don't fail
+
+    return find_cause(record.log)
 
 
 def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> ServerState:

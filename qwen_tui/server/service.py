@@ -10,17 +10,20 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from qwen_tui.engine.find import Engine
 from qwen_tui.errors import ServerError, StartFailed
 from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import Paths, write_private
-from qwen_tui.server import launch, processes, registry
+from qwen_tui.server import processes, registry
 from qwen_tui.server.health import Health
 from qwen_tui.server.history import StartHistory, eta, kind_of_start
 from qwen_tui.server.phases import PhaseReader
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import Phase, ServerState, ServerStatus, StartProgress
+
+if TYPE_CHECKING:
+    from qwen_tui.engine.find import Engine
 
 #: Seconds between two looks at a starting server: what readiness can come late by.
 _STARTING_INTERVAL = 0.2
@@ -110,7 +113,7 @@ class Servers:
         return await asyncio.gather(*(self._refresh(record) for record in registry.read_all(self._folder)))
 
     async def _refresh(self, record: registry.Record) -> ServerStatus:
-        if record.is_abandoned and await launch.adopt(record):
+        if record.is_abandoned and await self._adopt(record):
             record = registry.read(record.folder) or record
         status = registry.status_of(record)
         if status.state is ServerState.STARTING and status.pid is not None:
@@ -170,7 +173,9 @@ class Servers:
 
         Raises ServerError if the name is in use by a living server, the port is taken, or it can't be started.
         """
-        return self._status(await launch.launch(self._folder, spec, engine))
+        from qwen_tui.server.launch import launch
+
+        return self._status(await launch(self._folder, spec, engine))
 
     async def wait_ready(self, name: str, on_progress: Callable[[StartProgress], None] | None = None) -> ServerStatus:
         """Wait until the server answers. Raises StartFailed with the cause if it ends first."""
@@ -192,6 +197,13 @@ class Servers:
                 )
             await asyncio.sleep(_STARTING_INTERVAL)
 
+    @staticmethod
+    async def _adopt(record: registry.Record) -> bool:
+        """Give an abandoned run a new keeper; False if somebody else did."""
+        from qwen_tui.server.launch import adopt  # not needed for the first paint
+
+        return await adopt(record)
+
     # -- ending -------------------------------------------------------------------------------------
 
     async def stop(self, name: str, on_step: OnStep | None = None, grace: float = 15.0) -> None:
@@ -202,20 +214,19 @@ class Servers:
         """
         record = registry.find(self._folder, name)
         if record.is_abandoned:
-            await launch.adopt(record)
+            await self._adopt(record)
             record = registry.find(self._folder, name)
         if not record.kept:
             return
         write_private(record.folder / "stop.json", json.dumps({"grace": grace}))
         asked_at = time.time()
-        keeper = record.state.get("keeper") or {}
-        if not processes.is_alive(keeper.get("pid"), keeper.get("started")):
+        if record.keeper is None:
             raise ServerError(
                 _("“{name}” has a keeper that can't be found").format(name=name),
                 "",
                 _("Try again in a second"),
             )
-        processes.send([keeper["pid"]], signal.SIGTERM)
+        processes.send([record.keeper], signal.SIGTERM)
         told = 0
         while True:
             record = registry.find(self._folder, name)

@@ -136,5 +136,5 @@ def test_a_failed_start_says_why_and_exits_1(cli: Run, fake_environment: Path) -
         "--env", 'FAKE_ENGINE={"pause": 0.005, "crash_after": "KV cache"}',
     )  # fmt: skip
     assert result.returncode == 1
-    assert "ValueError: No available memory for the cache blocks." in result.stderr
+    assert "nothing is left for the KV cache" in result.stderr
     assert "Traceback" not in result.stderr
