@@ -65,6 +65,21 @@ def test_no_text_is_an_f_string_or_built_up() -> None:
     assert not offenders
 
 
+def test_no_text_hides_inside_an_f_string() -> None:
+    """The extractor does not look into f"{_('…')}" before Python 3.12."""
+    offenders = []
+    for file in PACKAGE.rglob("*.py"):
+        for outer in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(outer, ast.JoinedStr):
+                continue
+            for node in ast.walk(outer):
+                if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+                    continue
+                if node.func.id in ("_", "N_") and isinstance(node.args[0], ast.Constant):
+                    offenders.append(f"{file.name}:{node.lineno}")
+    assert not offenders
+
+
 #: Calls whose text a person reads, and where in the arguments it stands.
 SHOWN = {"notify": 0, "UsageError": 0, "ServerError": 0, "EngineError": 0, "ModelError": 0, "ChatError": 0, "Label": 0}
 
