@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +161,8 @@ class ArgumentSchema:
         found: list[tuple[int, Argument]] = []
         for argument in (one for group in self.groups().values() for one in group):
             names = " ".join(argument.names).lower()
-            rest = " ".join([argument.group, argument.help, *map(str, argument.choices)]).lower().replace("_", "-")
+            rest = " ".join([argument.group, argument.help, *map(str, argument.choices)]).lower()
+            rest = re.sub(r"[\s_]+", "-", rest)
             if all(word in names for word in words):
                 found.append((0, argument))
             elif all(word in names or word in rest for word in words):

@@ -77,6 +77,21 @@ def check(schema: ArgumentSchema, words: Sequence[str]) -> list[ArgumentProblem]
     return sorted(problems, key=lambda problem: problem.index)
 
 
+def corrected(words: Sequence[str], problem: ArgumentProblem) -> list[str] | None:
+    """`words` with the problem's suggestion in its place; None if there is none."""
+    if not problem.suggestion:
+        return None
+    fixed, word = list(words), words[problem.index]
+    name, equals, value = word.partition("=")
+    if problem.word != word and equals and problem.word == value:
+        fixed[problem.index] = f"{name}={problem.suggestion}"
+    elif equals and name != problem.suggestion:
+        fixed[problem.index] = f"{problem.suggestion}={value}"
+    else:
+        fixed[problem.index] = problem.suggestion
+    return fixed
+
+
 def diff_from_defaults(schema: ArgumentSchema, words: Sequence[str]) -> list[Difference]:
     """What `words` change: the arguments given whose value is not the default, in the order of the words."""
     values: dict[str, tuple[Argument, Any]] = {}

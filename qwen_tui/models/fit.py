@@ -19,8 +19,9 @@ CUDA_CONTEXT = int(0.52 * GIB)
 COMMUNICATION = int(0.4 * GIB)
 #: Of one captured graph for each layer (H200, vLLM 0.24, 28 layers: 102 graphs took 0.51 GiB).
 GRAPH_PER_LAYER = 0.183 * 2**20
-#: What Python, torch and vLLM hold in a CPU worker beside the weights (0.32: 1.0 to 1.3 GiB).
-CPU_WORKER = int(1.2 * GIB)
+#: What Python, torch and vLLM hold in a CPU worker beside the weights (0.32, --enforce-eager: 0.76 GiB), and what
+#: compiling adds to that.
+CPU_WORKER, CPU_COMPILER = int(0.76 * GIB), int(0.21 * GIB)
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ def weights_on_device(weights: int, load: Load) -> int:
     return int(weights / (load.tensor * load.pipeline) * 1.007)
 
 
+def cpu_worker(load: Load) -> int:
+    """Bytes that a worker on the CPU holds beside the weights by the time it sizes the cache."""
+    return CPU_WORKER + (0 if load.is_eager else CPU_COMPILER)
+
+
 def gpu_fit(config: ModelConfig, load: Load, weights: int, total: int, utilization: float, context: int) -> Fit:
     """The fit on GPUs that have `total` bytes each, at --gpu-memory-utilization `utilization`."""
     other = COMMUNICATION if load.tensor > 1 else 0
@@ -157,7 +163,7 @@ def cpu_fit(config: ModelConfig, load: Load, weights: int, total: int, utilizati
 
     Source: CPUWorker.determine_available_memory (0.32).
     """
-    parts = (weights_on_device(weights, load), 0, 0, CPU_WORKER)
+    parts = (weights_on_device(weights, load), 0, 0, cpu_worker(load))
     budget = int(total * utilization)
     return _fit(config, load, budget, parts, budget - sum(parts), context)
 

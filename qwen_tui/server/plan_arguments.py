@@ -101,7 +101,7 @@ class Change:
 
     def apply(self, spec: ServerSpec) -> ServerSpec:
         """`spec` with the change made."""
-        words = list(spec.extra_args)
+        words = list(self.fields.get("extra_args", spec.extra_args))
         for name, value in self.flags.items():
             words = _without(words, name)
             if value is not None:

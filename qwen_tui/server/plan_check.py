@@ -10,7 +10,7 @@ from typing import Any, Literal
 from qwen_tui.engine.arguments import ArgumentSchema
 from qwen_tui.engine.find import Engine
 from qwen_tui.hardware.gpus import Gpu, Gpus
-from qwen_tui.hardware.host import Host, numa_nodes, read_host
+from qwen_tui.hardware.host import Host, node_memory, read_host
 from qwen_tui.i18n import N_
 from qwen_tui.models.fit import Fit
 from qwen_tui.models.model_config import ModelConfig
@@ -97,19 +97,23 @@ class Plan:
 
 @dataclass(frozen=True)
 class Machine:
-    """The hardware as it is now. gpu_problem: why there are no GPUs, in the driver's words; may be empty."""
+    """The hardware as it is now. gpu_problem: why there are no GPUs, in the driver's words; may be empty.
+
+    node: total and available bytes of the memory node that a CPU build would use.
+    """
 
     gpus: Sequence[Gpu]
     host: Host
+    node: tuple[int, int]
     gpu_problem: str = ""
-    nodes: int = 1
 
     @classmethod
     def read(cls) -> Machine:
         gpus = Gpus()
         try:
             found = gpus.read()
-            return cls(found, read_host(), gpus.problem, numa_nodes())
+            host = read_host()
+            return cls(found, host, node_memory(host), gpus.problem)
         finally:
             gpus.close()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwen_tui.engine.arguments_check import check as check_words
+from qwen_tui.engine.arguments_check import corrected
 from qwen_tui.errors import ServerError
 from qwen_tui.hardware.host import disk_of, open_files_limit
 from qwen_tui.i18n import _
@@ -142,17 +143,13 @@ def check_arguments(check: Check) -> None:
             check.warn("arguments", text, _("`qwen-tui flags` asks it, once"))
         return
     words = check.spec.argv("python")[3:]
+    own = len(words) - len(check.spec.extra_args)
     problems = check_words(check.schema, words)
     for problem in problems:
+        fixed = corrected(words, problem)
         change = None
-        if problem.suggestion and problem.word in check.spec.extra_args:
-            fixed = tuple(
-                problem.suggestion + (word[len(word.split("=", 1)[0]) :] if word.startswith("--") else "")
-                if word == problem.word
-                else word
-                for word in check.spec.extra_args
-            )
-            change = Change(problem.suggestion, fields={"extra_args": fixed})
+        if fixed is not None and problem.index >= own:
+            change = Change(problem.suggestion, fields={"extra_args": tuple(fixed[own:])})
         tell = check.stop if problem.is_certain else check.warn
         remedy = _("Did you mean “{near}”?").format(near=problem.suggestion) if problem.suggestion else ""
         tell("arguments", problem.text, remedy, change)

@@ -240,10 +240,10 @@ def _holders(gpu: Gpu) -> str:
 
 
 def _cpu_fit(check: Check, config: ModelConfig, load: Load, size: int, context: int) -> Fit | None:
-    host, version = check.machine.host, version_of(check.engine.version)
+    (total, available), version = check.machine.node, version_of(check.engine.version)
     per_device = memory.weights_on_device(size, load)
-    beside = load.tensor * load.pipeline * (per_device + memory.CPU_WORKER)
-    room = host.memory_available - beside
+    beside = load.tensor * load.pipeline * (per_device + memory.cpu_worker(load))
+    room = available - beside
     space = check.choices.variable("VLLM_CPU_KVCACHE_SPACE")
     given = check.choices.number("--kv-cache-memory-bytes", 0)
     if space and not space.isdecimal():
@@ -254,23 +254,21 @@ def _cpu_fit(check: Check, config: ModelConfig, load: Load, size: int, context: 
     if not cache and version < (0, 10):
         cache = 4 * GIB
     if not cache and version < (0, 30):
-        cache = host.memory_total // check.machine.nodes // 2
+        cache = total // 2
     if cache:
         if cache * load.tensor * load.pipeline > room:
             text = _("{cache} GiB of KV cache and {weights} GiB of weights do not fit into the {free} GiB of RAM free")
-            check.stop("memory", text.format(cache=_gib(cache), weights=_gib(size), free=_gib(host.memory_available)),
+            check.stop("memory", text.format(cache=_gib(cache), weights=_gib(size), free=_gib(available)),
                        _("Use a smaller cache"), _cache_change(room, load))  # fmt: skip
         return memory.sized_fit(config, load, size, cache, context)
-    default = 0.92
-    utilization = check.choices.real("--gpu-memory-utilization", default)
-    total = host.memory_total // check.machine.nodes
+    utilization = check.choices.real("--gpu-memory-utilization", 0.92)
     fit = memory.cpu_fit(config, load, size, total, utilization, context)
-    if fit.budget <= host.memory_available:
+    if fit.budget <= available:
         return fit
     text = _("vLLM wants {wanted} GiB, {percent} % of the RAM, and {free} GiB are free")
     check.stop(
         "memory",
-        text.format(wanted=_gib(fit.budget), percent=round(utilization * 100), free=_gib(host.memory_available)),
+        text.format(wanted=_gib(fit.budget), percent=round(utilization * 100), free=_gib(available)),
         _("Say how many GiB the KV cache may have: VLLM_CPU_KVCACHE_SPACE"),
         _cache_change(room, load),
     )
