@@ -82,22 +82,21 @@ def test_any_log_can_be_read(data: bytes) -> None:
             "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1] torch.OutOfMemoryError: CUDA out of memory.\n"
             "Traceback (most recent call last):\n  File \"b.py\", line 2, in g\n"
             "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
-            "torch.OutOfMemoryError: CUDA out of memory.",
+            "The GPU ran out of memory while it computed.",
         ),
         (
             "Traceback (most recent call last):\n"
             "(APIServer pid=3) pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig\n"
             "(APIServer pid=3)   Value error, World size (3) is larger than the number of available GPUs (1)\n",
-            "pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig "
-            "Value error, World size (3) is larger than the number of available GPUs (1)",
+            "The server asks for 3 GPUs, but this machine has 1.",
         ),
         ("usage: api_server.py\napi_server.py: error: unrecognized arguments: --max-modle-len\n",
-         "unrecognized arguments: --max-modle-len"),
+         "This vLLM does not know the argument --max-modle-len."),
         ("/usr/bin/python3: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
-         "(ModuleNotFoundError: No module named 'vllm')\n", "ModuleNotFoundError: No module named 'vllm'"),
+         "(ModuleNotFoundError: No module named 'vllm')\n", "vLLM is not installed in the Python that was started."),
         ("INFO all is well\nValueError is a word in a sentence, not a traceback\n", ""),
         ("Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above\n",
-         "RuntimeError: Engine core initialization failed. See root cause above"),
+         "The engine's process ended without saying why."),
     ],
 )  # fmt: skip
 def test_cause(tmp_path: Path, log: str, cause: str) -> None:

@@ -46,7 +46,7 @@ _REQUEST_HEADER = re.compile(
 READY = re.compile(
     r"Application startup complete|Uvicorn running on|HTTP/1\.\d\" 200|Avg prompt throughput|HTTP/1\.\d\" 4\d\d"
 )
-_RUN_BEGINS = re.compile(r"API server version|█ +version \d|non-default args|args: Namespace")
+RUN_BEGINS = re.compile(r"API server version|█ +version \d|non-default args|args: Namespace")
 _STOPPED = re.compile(
     r"Shutting down\s*$|Shutting down FastAPI|shutting down FastAPI|Received signal"
     r"|\[shutdown\] API server: shutdown triggered"
@@ -54,7 +54,7 @@ _STOPPED = re.compile(
     r"|Waiting for application shutdown"
 )
 #: Lines that say the engine is gone.
-_DEATH = re.compile(
+DEATH = re.compile(
     r"encountered a fatal error|Engine ?Dead|Engine background task failed|Background loop (?:has errored"
     r"|is not running)|EngineCore hit an exc"
     r"|died unexpectedly|died with exit code|died, exit code|[Ee]ngine (?:core )?proc\S* .*died|engine dead"
@@ -67,6 +67,8 @@ _DEATH = re.compile(
 )
 #: How many lines before its death an engine's error may stand.
 _REACH = 4000
+#: How many errors of a kind are looked at: what is repeated for every request says nothing new.
+_MOST = 50
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
     if was_ready:
         raised = [error for error in raised if error.number > since]
         complaints = [line for line in complaints if line.number > since]
-    deaths = [line.number for line in complaints if _DEATH.search(line.body)]
+    deaths = [line.number for line in complaints if DEATH.search(line.body)]
     deaths += [error.number for error in raised if HOLLOW.search(error.text)]
     stops = [number for number, text in notes if number > since and _STOPPED.search(text)]
     ended = [error for error in raised if ENDED.search(error.text)]
@@ -122,14 +124,20 @@ def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
     suspects = [error for error in proper if not HOLLOW.search(error.text)]
     return Choice(
         tuple(_sorted(_without_inner(suspects))),
-        tuple(hollow),
-        tuple(complaints),
+        tuple(hollow[:_MOST]),
+        _some(complaints),
         was_ready,
         bool(death),
         was_stopped,
         tuple(ended),
         max(ready, default=0),
     )
+
+
+def _some(complaints: Sequence[Complaint]) -> tuple[Complaint, ...]:
+    """Complaints with different texts, of very many the first ones and the last ones."""
+    different = list({line.body: line for line in reversed(complaints)}.values())[::-1]
+    return tuple(different if len(different) <= 8 * _MOST else different[: 4 * _MOST] + different[-4 * _MOST :])
 
 
 def _ready_at(ready: Sequence[int]) -> int:
@@ -142,7 +150,7 @@ def _last_begin(parsed: Parsed) -> int:
     events = sorted(
         [(error.number, False) for error in parsed.raised if HOLLOW.search(error.text) or not error.level]
         + [(number, False) for number, text in parsed.notes if READY.search(text)]
-        + [(number, True) for number, text in parsed.notes if _RUN_BEGINS.search(text)]
+        + [(number, True) for number, text in parsed.notes if RUN_BEGINS.search(text)]
     )
     begin, since = 0, False
     for number, begins in events:

@@ -150,14 +150,13 @@ def _asked_utilization(finding: Finding) -> float:
 
 
 def fitting_tensor_parallel(finding: Finding) -> Relaunch | None:
-    """The largest number of GPUs up to the asked one that divides the model's heads."""
+    """Fewer GPUs than asked, so that they divide the heads: the largest power of two, else the largest number."""
     heads, asked = finding.number("heads"), finding.number("size")
     if not heads or not asked:
         return None
-    for size in range(int(asked), 0, -1):
-        if heads % size == 0:
-            return Relaunch({"--tensor-parallel-size": str(size)}) if size != asked else None
-    return None
+    fitting = [size for size in range(1, int(min(asked, 1024))) if heads % size == 0]
+    powers = [size for size in fitting if size > 1 and size & (size - 1) == 0]
+    return Relaunch({"--tensor-parallel-size": str((powers or fitting)[-1])}) if fitting else None
 
 
 def fewer_gpus(finding: Finding) -> Relaunch | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from qwen_tui import i18n
 from qwen_tui.i18n import _
 from qwen_tui.server.diagnosis import rules
-from qwen_tui.server.diagnosis.choosing import ENDED, READY, SECONDARY, Choice, choose, role
+from qwen_tui.server.diagnosis.choosing import DEATH, ENDED, READY, RUN_BEGINS, SECONDARY, Choice, choose, role
 from qwen_tui.server.diagnosis.facts import Facts, read_facts
 from qwen_tui.server.diagnosis.model import Diagnosis, Finding, Rule, RunContext, say
 from qwen_tui.server.diagnosis.reading import LogParts, Part
@@ -34,27 +34,41 @@ _INNER = re.compile(r"Worker failed with error '(?P<inner>.*?)', please check")
 def diagnose(log: Path, context: RunContext | None = None) -> Diagnosis | None:
     """Why the last run in the log failed; None where neither the log nor the context shows a failure.
 
-    Reads at most some 30 MB of a log and counts its lines: up to a second for 1 GB, so call it from a thread.
+    Reads a few MB of a log and counts its lines: up to a second for 1 GB, so call it from a thread.
     The texts are in the language in use.
     """
     context = context or RunContext()
     try:
         parts = LogParts(log)
-        head = parts.head()
-        first = parse(head.lines()) if head else Parsed()
-        for part in parts.tails():
-            found = _in_part(part, first, context)
-            if found is not None and (found.kind not in ("unknown", "engine-died") or part.start == 0):
-                break
-        else:
-            if found is None and head is not None:
-                # A start that failed in a log that then went on growing.
-                found, part = _in_part(head, Parsed(), context), head
+        found, part = _in_log(parts, context)
         if found is not None and found.line_number:
             return _numbered(found, parts.lines_before(part.start))
     except OSError:
         found = None
     return found or _by_exit(context)
+
+
+def _in_log(parts: LogParts, context: RunContext) -> tuple[Diagnosis | None, Part]:
+    """The diagnosis, and the part of the log that its line number counts within."""
+    tail = parts.tail()
+    head = parts.head()
+    if head is None:
+        return _in_part(parse(tail.lines()), Parsed(), context), tail
+    first, last = parse(head.lines()), parse(tail.lines())
+    found = _in_part(last, first, context)
+    is_sure = found is not None and found.kind not in ("unknown", "engine-died")
+    is_alive = found is None and any(READY.search(text) for _number, text in last.notes)
+    if is_sure or is_alive or any(RUN_BEGINS.search(text) for _number, text in last.notes):
+        return found, tail
+    death = parts.death()
+    if death is not None and death.start < tail.start:
+        earlier = _in_part(parse(death.lines()), first, context)
+        if earlier is not None and earlier.kind != "engine-died":
+            return earlier, death
+    if found is None:
+        # A start that failed, in a log that then went on growing.
+        return _in_part(first, Parsed(), context), head
+    return found, tail
 
 
 def find_cause(log: Path, context: RunContext | None = None) -> str:
@@ -84,9 +98,11 @@ def _numbered(found: Diagnosis, before: int) -> Diagnosis:
     return Diagnosis(found.kind, found.cause, found.line, found.line_number + before, found.remedy, found.relaunch)
 
 
-def _in_part(part: Part, first: Parsed, context: RunContext) -> Diagnosis | None:
-    """The diagnosis from one part of the log; its line number counts within the part."""
-    parsed = parse(part.lines())
+def _in_part(parsed: Parsed, first: Parsed, context: RunContext) -> Diagnosis | None:
+    """The diagnosis from what one part of the log says; its line number counts within the part.
+
+    first: what the head of the log says, where that is another part.
+    """
     head_ready = any(READY.search(text) for _number, text in first.notes)
     choice = choose(parsed, head_ready or bool(context.was_ready))
     facts = read_facts([text for _n, text in (*first.notes, *parsed.notes)], context.spec)
@@ -171,9 +187,9 @@ def _by_hollow(choice: Choice, facts: Facts) -> Diagnosis | None:
         if inner:
             number, line = error.line_at(inner.start())
             return Diagnosis("unknown", inner["inner"][:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _ask_the_log())
-    where: Raised | Complaint | None = choice.hollow[0] if choice.hollow else None
-    if where is None and choice.is_dead:
-        where = next(iter(choice.complaints), None)
+    said = [line for line in choice.complaints if DEATH.search(line.text)] if choice.is_dead else []
+    reports: list[Raised | Complaint] = [*said, *choice.hollow]
+    where = min(reports, key=lambda error: error.number, default=None)
     if where is None:
         return None
     number, line = where.line_at(0)
@@ -215,10 +231,17 @@ def _known(rule: Rule, finding: Finding) -> Diagnosis:
 
 
 def _unknown(error: Raised) -> Diagnosis:
-    """The exception itself: its type and its message with all its lines."""
+    """The exception itself: its type and its message with all its lines; one without a message gets its place."""
     position = max(0, error.text.find("Value error, "))
     number, line = error.line_at(position)
-    return Diagnosis("unknown", error.text[:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _ask_the_log())
+    cause = error.text
+    if re.fullmatch(r"[\w.]+:?", cause) and error.frames:
+        file, _colon, function = error.frames[-1].rpartition(":")
+        place = re.sub(r".*/(?:site|dist)-packages/", "", file)
+        cause = _("{error} in {function} ({file})").format(
+            error=cause.rstrip(":"), function=function or "?", file=place
+        )
+    return Diagnosis("unknown", cause[:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _ask_the_log())
 
 
 def _of_line(complaint: Complaint) -> Diagnosis:

@@ -18,6 +18,7 @@ from qwen_tui.server.diagnosis.model import Finding, Rule
 from qwen_tui.server.diagnosis.tracebacks import Complaint, Raised
 
 RULES: tuple[Rule, ...] = (
+    *rules_system.FIRST,
     *rules_arguments.RULES,
     *rules_model.RULES,
     *rules_memory.RULES,

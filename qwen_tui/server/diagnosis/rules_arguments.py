@@ -245,10 +245,10 @@ RULES = (
     ),
     rule(
         "ssl-files",
-        r"ssl\.SSLError: \[SSL\]|load_cert_chain|ssl_keyfile|ssl-keyfile",
+        r"SSLError|FileNotFoundError|PermissionError|ssl_keyfile|ssl-keyfile",
         N_("The certificate or its key could not be read."),
         N_("Check --ssl-certfile and --ssl-keyfile."),
-        where=r"load_cert_chain|ssl",
+        where=r"create_ssl_context|ssl_keyfile|ssl-keyfile",
     ),
 )  # fmt: skip
 

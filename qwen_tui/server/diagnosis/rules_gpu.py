@@ -103,7 +103,7 @@ RULES = (
         "dtype-gpu",
         r"Bfloat16 is only supported on GPUs with compute capability of at least (?P<needed>[\d.]+)\. Your"
         r" (?P<gpu>.+?) GPU (?:has compute capability"
-        r" (?P<has>[\d.]+))?",
+        r" (?P<has>\d+(?:\.\d+)?))?",
         N_("The model's bfloat16 needs a GPU of compute capability {needed}; the {gpu} has {has}."),
         N_("Start with --dtype half."),
         _half,
@@ -150,6 +150,15 @@ RULES = (
            " --max-model-len is not beyond the model's. CUDA_LAUNCH_BLOCKING=1 shows the kernel."),
     ),
     rule(
+        "graph-capture",
+        r"operation (?:not permitted|failed) when (?:stream is capturing|due to a previous error during capture)"
+        r"|cudaErrorStreamCapture|[Gg]raph capture"
+        r".*(?:fail|error)|cudagraph.*(?:fail|not supported)|CUDAGraphMode",
+        N_("The CUDA graphs could not be captured."),
+        N_("Start with --enforce-eager: it is slower, but needs no graphs."),
+        _eager,
+    ),
+    rule(
         "gpu-launch",
         r"unspecified launch failure|CUDA error: (?:invalid argument|launch failed|an illegal instruction"
         r"|the launch timed out|unknown error"
@@ -158,15 +167,6 @@ RULES = (
         r"|CUSPARSE_STATUS|hipError\w+",
         N_("A computation on the GPU failed."),
         _RESTART,
-    ),
-    rule(
-        "graph-capture",
-        r"operation (?:not permitted|failed) when (?:stream is capturing|due to a previous error during capture)"
-        r"|cudaErrorStreamCapture|[Gg]raph capture"
-        r".*(?:fail|error)|cudagraph.*(?:fail|not supported)|CUDAGraphMode",
-        N_("The CUDA graphs could not be captured."),
-        N_("Start with --enforce-eager: it is slower, but needs no graphs."),
-        _eager,
     ),
     rule(
         "compiler-missing",

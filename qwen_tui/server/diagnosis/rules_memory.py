@@ -33,23 +33,30 @@ def _gpu_taken(finding: Finding) -> str:
     )
 
 
+_AMOUNT = r"[\d.]+ ?(?:[KMGT]i?B|bytes)"
+_NEEDED = rf"[Tt]ried to allocate (?P<size>{_AMOUNT})"
+_THERE = (
+    rf"total capac\w+ (?:of )?(?P<total>{_AMOUNT}) of which (?P<free>{_AMOUNT}) is free",
+    rf"(?P<total>{_AMOUNT}) total capacity.*?; (?P<free>{_AMOUNT}) free",
+)
+
+
 def _out_of_memory(finding: Finding) -> str:
-    """Where it ran out, and the figures that PyTorch gives in a dozen wordings."""
-    size, free, total = finding.group("size"), finding.group("free"), finding.group("total")
+    """Where it ran out, and the figures that PyTorch gives in several wordings."""
     where = {
         "load": _("The GPU ran out of memory while the weights were loaded"),
         "profile": _("The GPU ran out of memory while vLLM measured what a full batch needs"),
         "graphs": _("The GPU ran out of memory while the CUDA graphs were captured"),
         "kv": _("The GPU ran out of memory when the KV cache was set up"),
-        "run": _("The GPU ran out of memory while it served requests"),
+        "run": _("The GPU ran out of memory while it computed"),
     }[_stage(finding)]
     figures = []
-    if size:
-        figures.append(_("{size} more were needed").format(size=size))
-    if free and total:
-        figures.append(_("{free} of {total} were free").format(free=free, total=total))
-    elif total:
-        figures.append(_("the card has {total}").format(total=total))
+    needed = finding.elsewhere(_NEEDED)
+    if needed:
+        figures.append(_("{size} more were needed").format(size=needed["size"]))
+    there = finding.elsewhere(_THERE[0]) or finding.elsewhere(_THERE[1])
+    if there:
+        figures.append(_("{free} of {total} were free").format(free=there["free"], total=there["total"]))
     return where + (_(": {figures}.").format(figures=_(", ").join(figures)) if figures else _("."))
 
 
@@ -230,12 +237,8 @@ RULES = (
     ),
     rule(
         "gpu-memory",
-        r"(?:CUDA|HIP|XPU|NPU) out of memory\.?(?: Tried to allocate (?P<size>[\d.]+ ?[KMGT]i?B))?"
-        r"(?:.*?total capac\w+ (?:of )?(?P<total>[\d.]+ ?[KMGT]i?B)(?: of which (?P<free>[\d.]+ ?[KMGT]i?B"
-        r"|0 bytes) is free)?)?"
-        r"|OutOfMemoryError|CUDA error: out of memory|cudaErrorMemoryAllocation|CUBLAS_STATUS_ALLOC_FAILED"
-        r"|hipErrorOutOfMemory"
-        r"|not enough GPU memory|CUDA_ERROR_OUT_OF_MEMORY",
+        r"(?:CUDA|HIP|XPU|NPU) out of memory|OutOfMemoryError|CUDA error: out of memory|cudaErrorMemoryAllocation"
+        r"|CUBLAS_STATUS_ALLOC_FAILED|hipErrorOutOfMemory|not enough GPU memory|CUDA_ERROR_OUT_OF_MEMORY",
         _out_of_memory,
         _after_out_of_memory,
         _less_after_out_of_memory,

@@ -12,6 +12,13 @@ def _port_taken(finding: Finding) -> str:
     return _("Port {port} is taken by another process.").format(port=port)
 
 
+def _forbidden(finding: Finding) -> str:
+    file = finding.group("file") or finding.group("file2")
+    if file:
+        return _("The server may not read or write {file}.").format(file=file)
+    return _("The server was refused something for want of rights.")
+
+
 _KILLED = N_(
     "Look at the last lines of `dmesg` for “Out of memory: Killed process”; then use less RAM, or a machine with more."
 )
@@ -19,6 +26,44 @@ _CRASHED = N_("Start it again. If it comes back, the engine does not fit this ma
               "setup`, or try another"
               " version of vLLM.")  # fmt: skip
 _CPU_TOO_OLD = N_("The engine was built for a newer CPU (AVX2, AVX-512): use a build for this one, or another machine.")
+#: Tried before all others: these words mean the same wherever they stand.
+FIRST = (
+    rule(
+        "shared-memory",
+        r"(?:/dev/shm|/psm_|/torch_|shared memory).*(?:No space|\[Errno 28\]|unable to write)"
+        r"|(?:No space left|\[Errno 28\]|unable to write).*(?:/dev/shm|/psm_|/torch_)",
+        N_("The shared memory /dev/shm is full."),
+        N_("Give the container more (docker run --shm-size=8g or --ipc=host), or empty it; `df -h /dev/shm` shows it."),
+    ),
+    rule(
+        "disk-full",
+        r"No space left on device|\[Errno 28\]|ENOSPC|[Dd]isk quota exceeded|\[Errno 122\]|not enough (?:free )?disk"
+        r"|disk is full",
+        N_("The disk is full (or the user's quota is used up)."),
+        N_("`df -h` and `du` show where. Caches are in ~/.cache (vllm, huggingface, modelscope, triton); "
+           "VLLM_CACHE_ROOT and HF_HOME move"
+           " them."),
+    ),
+    rule(
+        "too-many-files",
+        r"Too many open files|\[Errno 24\]|EMFILE|ENFILE",
+        N_("The server ran out of open files."),
+        N_("Raise the limit before the start: `ulimit -n 65535`."),
+    ),
+    rule(
+        "too-many-processes",
+        r"can't start new thread|Resource temporarily unavailable|\[Errno 11\]|pthread_create failed"
+        r"|libgomp: Thread creation failed|OMP: Error #\d+",
+        N_("The server may not start more processes or threads."),
+        N_("Raise the limit (`ulimit -u`, in a container --pids-limit), or set OMP_NUM_THREADS lower."),
+    ),
+    rule(
+        "read-only",
+        r"Read-only file system|\[Errno 30\]",
+        N_("A file should be written where nothing can be written (read-only file system)."),
+        N_("Set HF_HOME, VLLM_CACHE_ROOT and TRITON_CACHE_DIR to folders that can be written."),
+    ),
+)  # fmt: skip
 RULES = (
     rule(
         "port-taken",
@@ -55,35 +100,7 @@ RULES = (
         r"|gaierror|[Nn]ame or service not known",
         N_("The address to listen on is none of this machine's."),
         N_("Use 127.0.0.1 (this machine only) or 0.0.0.0 (all its addresses) as --host."),
-        where=r"create_server_socket|setup_server|uvicorn|:bind|create_server|launcher|api_server|attempting to bind",
-    ),
-    rule(
-        "disk-full",
-        r"No space left on device|\[Errno 28\]|ENOSPC|[Dd]isk quota exceeded|\[Errno 122\]|not enough (?:free )?disk"
-        r"|disk is full",
-        N_("The disk is full (or the user's quota is used up)."),
-        N_("`df -h` and `du` show where. Caches are in ~/.cache (vllm, huggingface, modelscope, triton); "
-           "VLLM_CACHE_ROOT and HF_HOME move"
-           " them."),
-    ),
-    rule(
-        "too-many-files",
-        r"Too many open files|\[Errno 24\]|EMFILE|ENFILE",
-        N_("The server ran out of open files."),
-        N_("Raise the limit before the start: `ulimit -n 65535`."),
-    ),
-    rule(
-        "too-many-processes",
-        r"can't start new thread|Resource temporarily unavailable|\[Errno 11\]|pthread_create failed"
-        r"|libgomp: Thread creation failed|OMP: Error #\d+",
-        N_("The server may not start more processes or threads."),
-        N_("Raise the limit (`ulimit -u`, in a container --pids-limit), or set OMP_NUM_THREADS lower."),
-    ),
-    rule(
-        "read-only",
-        r"Read-only file system|\[Errno 30\]",
-        N_("A file should be written where nothing can be written (read-only file system)."),
-        N_("Set HF_HOME, VLLM_CACHE_ROOT and TRITON_CACHE_DIR to folders that can be written."),
+        where=r"create_server_socket|uvicorn/server|base_events\.py:create_server|attempting to bind",
     ),
     rule(
         "socket-path",
@@ -153,9 +170,10 @@ SIGNALS: dict[int, tuple[str, str, str]] = {
 GENERIC = (
     rule(
         "permission",
-        r"Permission denied:? ?'?(?P<file>[^']*)|PermissionError(?: at (?P<file2>\S+))?|\[Errno 13\]"
-        r"|[Oo]peration not permitted",
-        N_("The server may not read or write {file}{file2}."),
+        r"(?:PermissionError: )?(?:\[Errno \d+\] )?(?:Permission denied|[Oo]peration not permitted)"
+        r"(?:: '(?P<file>[^']*)')?"
+        r"|PermissionError(?: at (?P<file2>\S+))?",
+        _forbidden,
         N_("Give the user the right to it, or use another folder (HF_HOME, VLLM_CACHE_ROOT)."),
     ),
 )  # fmt: skip

@@ -26,7 +26,8 @@ LONGEST_TEXT = 6000
 _OUTER = re.compile(
     r"(?:- )?(?:\d{9,11}\.\d+ +|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)? +(?:std(?:out"
     r"|err) [FP] )?"
-    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: |[\w.-]+ +\| (?=\S)|\[\d+,\d+\]<std\w+>: ?)+"
+    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: |[\w.-]+ +\| (?=\S)"
+    r"|\[[A-Za-z][\w .:-]{0,30}\] (?=\()|\[\d+,\d+\]<std\w+>: ?)+"
 )
 _PROCESS = re.compile(r"\((?P<process>[A-Za-z_][^()]{0,80}?pid=\d+[^()]{0,60})\) ?")
 _RANK = re.compile(r"(?:\[[Rr]ank ?\d+\]: ?)+(?!\[)")
@@ -35,6 +36,7 @@ _RECORD = re.compile(
     r"|FATAL)\s+(?P<time>(?:\d{2,4}-)?\d\d-\d\d \d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)\s+"
     r"(?:\[(?P<place>[^\]\s]+:\d+)\]|(?P<old_place>[\w./<>-]+:\d+)\])\s?"
 )
+_NAMED = re.compile(r"(?:- )?(?P<place>[\w.]+) - (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
 _UVICORN = re.compile(r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):\s+")
 _GROUP = re.compile(r"\s+\| ?")
 _GROUP_RULE = re.compile(r"\s+\+[-+ \d.]+$")
@@ -64,7 +66,7 @@ _TRIGGER = re.compile(
     r"|terminate called|Abort|Bus error|SIG[A-Z]"
     r"|[Ss]hutting|[Ss]hutdown|startup complete|Uvicorn running|API server version|version \d|args|with config"
     r"|usage: |No space"
-    r"|core dumped|[Nn]ot found|NCCL WARN|Xid|watchdog|Received signal|Finished server|throughput|HTTP/1|No such file"
+    r"|core dumped|[Nn]ot found|NCCL WARN|Xid|watchdog|Received signal|Finished server|No such file"
     r"|Permission denied"
     r"|CPU backend|Process \w|Illegal instruction|version `|Too many open|what\(\):|annot |panicked|out of memory"
     r"|timed out|CRITICAL"
@@ -97,6 +99,9 @@ def split(text: str) -> Split:
     match = _RECORD.match(text, position)
     if match:
         return Split(process, match["level"], match["place"] or match["old_place"], match["time"], text[match.end() :])
+    match = _NAMED.match(text, position)
+    if match:
+        return Split(process, match["level"], match["place"], text[: match.start()], text[match.end() :])
     match = _UVICORN.match(text, position)
     if match:
         return Split(process, match["level"], "", "", text[match.end() :])
@@ -208,8 +213,12 @@ class _Parser:
         self._streams: dict[tuple[str, str, str], _Stream] = {}
         self._busy = 0
         self._in_usage = False
+        self._last_life = self._life_before = 0
 
     def feed(self, number: int, text: str) -> None:
+        if ("HTTP/1" in text or "throughput:" in text) and "Traceback" not in text and "rror:" not in text:
+            self._note_life(number, text)
+            return
         if not self._busy and not self._in_usage and not _TRIGGER.search(text) and not _DURING_OR_CAUSE.search(text):
             return
         parts = split(text)
@@ -228,6 +237,18 @@ class _Parser:
             stream = self._streams[key] = _Stream()
         if not self._continue(stream, number, text, parts, body):
             self._outside(stream, number, text, parts, body)
+
+    def _note_life(self, number: int, text: str) -> None:
+        """A request or the figures of the last seconds: of many in a row the first and the last one are kept."""
+        if "throughput:" not in text and not _ANSWERED.search(text):
+            return
+        notes = self.parsed.notes
+        if len(notes) > 1 and notes[-1][0] == self._last_life and notes[-2][0] == self._life_before:
+            notes[-1] = (number, text)
+        else:
+            self._life_before = self._last_life
+            notes.append((number, text))
+        self._last_life = number
 
     # -- inside a traceback ---------------------------------------------------------------------------
 
@@ -258,6 +279,7 @@ class _Parser:
         if frame:
             if len(stream.frames) < _FRAMES:
                 stream.frames.append(f"{frame['file']}:{frame['function'] or ''}")
+            stream.skipped = 0
             return True
         if not body.strip() or body[:1] in " \t":
             return True
@@ -342,11 +364,12 @@ class _Parser:
             self.parsed.complaints.append(Complaint(number, text, parts.process, parts.level, body.strip()))
 
 
+_ANSWERED = re.compile(r'HTTP/1\.\d" [24]\d\d')
 _DURING_OR_CAUSE = re.compile(r"above exception")
 _NOTE = re.compile(
     r"startup complete|Uvicorn running|version \d|args|with config|[Ss]hutting down|[Ss]hutdown|Received signal"
     r"|Finished server"
-    r"|throughput|HTTP/1\.\d\" \d|CPU backend|cpu_worker"
+    r"|CPU backend|cpu_worker"
 )
 #: Worth keeping whatever level the line has.
 _ALWAYS = re.compile(r"died|dead|NCCL WARN|Xid|out of memory|No space left|Engine(?:Core)? .*fail")
