@@ -1,0 +1,52 @@
+"""`serve --plan`, `flags`, and the check before a start, as whole processes on the fake engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.unit.test_cli import Run, cli, fake_environment
+from tests.unit.test_plan import model
+
+__all__ = ["cli", "fake_environment", "model"]  # fixtures
+
+
+def test_a_plan_is_printed_and_nothing_started(cli: Run, fake_environment: Path, model: Path) -> None:
+    options = ("serve", str(model), "--plan", "--engine", str(fake_environment), "--port", "18391")
+    good = cli(*options, "--json", env={"VLLM_CPU_KVCACHE_SPACE": "1"})
+    assert good.returncode == 0, good.stdout
+    plan = json.loads(good.stdout)
+    assert plan["can_start"]
+    assert plan["seconds"] < 2
+    assert {line["topic"] for line in plan["lines"]} >= {"weights", "tokenizer", "chat", "memory", "port", "host"}
+    (model / "tokenizer.json").unlink()
+    bad = cli(*options, env={"VLLM_CPU_KVCACHE_SPACE": "1"})
+    assert bad.returncode == 1
+    assert "✗ Tokenizer" in bad.stdout
+    assert "--port 18391" in bad.stdout
+    assert "\x1b" not in bad.stdout
+    assert json.loads(cli("ps", "--json").stdout) == []
+
+
+def test_a_typo_stops_a_start_before_it_began(cli: Run, fake_environment: Path) -> None:
+    options = ("serve", "some/model", "--engine", str(fake_environment), "--")
+    first = cli(*options, "--enforce-eagr")
+    assert first.returncode == 2
+    assert "Reading the arguments" in first.stderr
+    again = cli(*options, "--enforce-eagr")
+    assert again.returncode == 2
+    assert again.stderr.splitlines() == [
+        "qwen-tui: vLLM has no argument --enforce-eagr",
+        "  Did you mean “--enforce-eager”?",
+    ]
+    assert json.loads(cli("ps", "--json").stdout) == []
+
+
+def test_flags_are_listed_and_searched(cli: Run, fake_environment: Path) -> None:
+    everything = cli("flags", "--engine", str(fake_environment))
+    assert everything.returncode == 0, everything.stderr
+    assert "--enforce-eager" in everything.stdout
+    assert "--port" in everything.stdout
+    found = cli("flags", "eager", "--json", "--engine", str(fake_environment))
+    assert [argument["dest"] for argument in json.loads(found.stdout)] == ["enforce_eager"]
+    assert cli("flags", "no-such-thing", "--engine", str(fake_environment)).returncode == 1
