@@ -67,7 +67,7 @@ def _find(text: str, paths: Paths) -> tuple[Path, RunContext | None]:
         raise UsageError(_("{file} is a folder, not a log").format(file=_harmless(text)))
     from qwen_tui.errors import ServerNotFound
     from qwen_tui.server import registry
-    from qwen_tui.server.diagnosis import RunContext
+    from qwen_tui.server.diagnosis.context import context_of
 
     try:
         record = registry.find(paths.servers, text)
@@ -76,15 +76,7 @@ def _find(text: str, paths: Paths) -> tuple[Path, RunContext | None]:
             _("There is no file and no server “{name}”").format(name=_harmless(text)),
             hint=_("Give a log of vLLM, or a name that `qwen-tui ps` lists"),
         ) from None
-    saved = record.state.get("exit")
-    exit_record = saved if isinstance(saved, dict) else {}
-    return record.log, RunContext(
-        exit_code=exit_record.get("code"),
-        exit_signal=exit_record.get("signal"),
-        asked=bool(exit_record.get("asked")),
-        was_ready=registry.was_ready(record),
-        spec=record.spec,
-    )
+    return record.log, context_of(record)
 
 
 def _as_json(diagnosis: Diagnosis) -> str:

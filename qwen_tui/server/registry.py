@@ -178,8 +178,9 @@ def cause_of(record: Record) -> str:
     if record.state.get("error"):
         return str(record.state["error"])
     from qwen_tui.server.cause import find_cause  # its rules take 60 ms to load, and most servers don't fail
+    from qwen_tui.server.diagnosis.context import context_of
 
-    return find_cause(record.log)
+    return find_cause(record.log, context_of(record))
 
 
 def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> ServerState:

@@ -137,6 +137,14 @@ def test_the_errors_of_a_group(tmp_path: Path) -> None:
     assert found.cause == "FooError: inner"
 
 
+def test_an_exception_whose_traceback_was_cut_off(tmp_path: Path) -> None:
+    cut = "    call()\nOSError: [Errno 28] No space left on device\n"
+    found = diagnose(write(tmp_path, cut))
+    assert found is not None
+    assert found.kind == "disk-full"
+    assert diagnose(write(tmp_path, BEGIN + READY + cut)) is None
+
+
 def test_an_error_without_a_message_gets_its_place(tmp_path: Path) -> None:
     found = diagnose(write(tmp_path, traceback("AssertionError", "v1/core/sched.py:schedule")))
     assert found is not None
@@ -364,8 +372,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_own_folders")
 def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = write(tmp_path, traceback("ValueError: max seq len (9) is larger than the maximum number of tokens that can be"
-                                     " stored in KV cache (7)"))  # fmt: skip
+    error = "ValueError: max seq len (9) is larger than the maximum number of tokens that can be stored in KV cache (7)"
+    file = write(tmp_path, traceback(error))
     assert cli.main(["diagnose", str(file), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert set(printed) == {"cause", "line", "line_number", "remedy", "relaunch"}

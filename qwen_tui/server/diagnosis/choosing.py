@@ -105,6 +105,7 @@ def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
         raised = [error for error in raised if error.number > since]
         complaints = [line for line in complaints if line.number > since]
     deaths = [line.number for line in complaints if DEATH.search(line.body)]
+    raised = [error for error in raised if not (error.is_orphan and was_ready)]
     deaths += [error.number for error in raised if HOLLOW.search(error.text)]
     stops = [number for number, text in notes if number > since and _STOPPED.search(text)]
     ended = [error for error in raised if ENDED.search(error.text)]
@@ -120,6 +121,8 @@ def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
         raised = [error for error in raised if error.number >= death - _REACH]
         complaints = [line for line in complaints if line.number >= death - _REACH]
     proper = [error for error in raised if not ENDED.search(error.text) and not _is_benign(error, was_ready)]
+    whole = [error for error in proper if not error.is_orphan]
+    proper = whole or ([] if was_ready else proper)
     hollow = [error for error in proper if HOLLOW.search(error.text)]
     suspects = [error for error in proper if not HOLLOW.search(error.text)]
     return Choice(
@@ -148,7 +151,7 @@ def _ready_at(ready: Sequence[int]) -> int:
 def _last_begin(parsed: Parsed) -> int:
     """The line at which the last run in the log begins: a keeper's restarts go into the same file."""
     events = sorted(
-        [(error.number, False) for error in parsed.raised if HOLLOW.search(error.text) or not error.level]
+        [(error.number, False) for error in parsed.raised if not error.is_orphan]
         + [(number, False) for number, text in parsed.notes if READY.search(text)]
         + [(number, True) for number, text in parsed.notes if RUN_BEGINS.search(text)]
     )

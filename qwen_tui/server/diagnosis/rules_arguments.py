@@ -111,8 +111,8 @@ RULES = (
     ),
     rule(
         "max-model-len-over",
-        r"max_model_len \((?P<asked>\d+)\) is greater than the derived max_model_len"
-        r" \((?:\w+=(?P<derived>\d+)(?:\.\d+)?|(?P<derived2>\d+))"
+        r"max_model_len \(?(?P<asked>\d+)\)? is greater than the derived max_model_len"
+        r" \(?(?:\w+=(?P<derived>\d+)(?:\.\d+)?|(?P<derived2>\d+))"
         r"(?: or model_max_length=(?:(?P<model_max>\d+)|\w+))?",
         N_("The context of {asked} tokens is longer than the model's own of {derived}{derived2} tokens."),
         N_("Start with --max-model-len of at most that. Only for a model that is known to work beyond it: the "

@@ -51,6 +51,7 @@ _EXCEPTION_NAME = re.compile(
     r"|Retry|Again|Dead|Died|Lost|Error\(\w+\))|[a-z]*(?:error|timeout|exc)|.*Error\([\w.]+\))$"
 )
 _INPUT = re.compile(r", input_value=.*")
+_ORPHAN = re.compile(r"(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): \S")
 _CAUSED = "The above exception was the direct cause of the following exception"
 _DURING = "During handling of the above exception, another exception occurred"
 # What can't belong to an exception's message, in a stream without records.
@@ -113,7 +114,8 @@ class Raised:
     """One exception as a traceback shows it.
 
     number: of the line that names it. lines: that line and the rest of the message, each with its number and full text.
-    header: what stood before the traceback. frames: 'path:function', outermost first.
+    header: what stood before the traceback.
+    is_orphan: there is no traceback, as where a log was cut. frames: 'path:function', outermost first.
     earlier: the exception it is chained to; is_cause tells whether that was its direct cause.
     """
 
@@ -127,7 +129,7 @@ class Raised:
     lines: list[tuple[int, str, str]] = field(default_factory=list)
     earlier: Raised | None = None
     is_cause: bool = False
-    is_closed: bool = False
+    is_orphan: bool = False
 
     @property
     def text(self) -> str:
@@ -352,8 +354,16 @@ class _Parser:
             self._in_usage = False
         if self._in_usage or _NOTE.search(body):
             self.parsed.notes.append((number, body))
-        if not self._in_usage:
-            self._complain(number, text, parts, body)
+        if self._in_usage:
+            return
+        self._complain(number, text, parts, body)
+        orphan = _ORPHAN.match(body) if parts.level in ("", "ERROR") else None
+        if orphan:
+            raised = Raised(orphan["type"], number, parts.process, parts.level, parts.place, "", [], is_orphan=True)
+            raised.lines.append((number, text, body))
+            self.parsed.raised.append(raised)
+            stream.open = raised
+            self._busy += 1
 
     def _complain(self, number: int, text: str, parts: Split, body: str) -> None:
         if (
