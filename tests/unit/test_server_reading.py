@@ -73,38 +73,6 @@ def test_any_log_can_be_read(data: bytes) -> None:
         find_cause(Path(file.name))
 
 
-@pytest.mark.parametrize(
-    ("log", "cause"),
-    [
-        (
-            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1] Traceback (most recent call last):\n"
-            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1]   File \"a.py\", line 1, in f\n"
-            "(EngineCore pid=7) ERROR 11-22 15:59:26 [core.py:1] torch.OutOfMemoryError: CUDA out of memory.\n"
-            "Traceback (most recent call last):\n  File \"b.py\", line 2, in g\n"
-            "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n",
-            "The GPU ran out of memory while it computed.",
-        ),
-        (
-            "Traceback (most recent call last):\n"
-            "(APIServer pid=3) pydantic_core._pydantic_core.ValidationError: 1 validation error for ParallelConfig\n"
-            "(APIServer pid=3)   Value error, World size (3) is larger than the number of available GPUs (1)\n",
-            "The server asks for 3 GPUs, but this machine has 1.",
-        ),
-        ("usage: api_server.py\napi_server.py: error: unrecognized arguments: --max-modle-len\n",
-         "This vLLM does not know the argument --max-modle-len."),
-        ("/usr/bin/python3: Error while finding module specification for 'vllm.entrypoints.openai.api_server' "
-         "(ModuleNotFoundError: No module named 'vllm')\n", "vLLM is not installed in the Python that was started."),
-        ("INFO all is well\nValueError is a word in a sentence, not a traceback\n", ""),
-        ("Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above\n",
-         "The engine's process ended without saying why."),
-    ],
-)  # fmt: skip
-def test_cause(tmp_path: Path, log: str, cause: str) -> None:
-    file = tmp_path / "log"
-    file.write_text(log)
-    assert find_cause(file) == cause
-
-
 def test_cause_without_a_log(tmp_path: Path) -> None:
     assert find_cause(tmp_path / "none") == ""
 
