@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,11 @@ SCRIPTS = {path.stem for path in (ROOT / "workers").glob("*.py")} - {"__init__",
 def imported_by(code: str) -> set[str]:
     """The top-level names in sys.modules after `code` ran in a new interpreter."""
     program = f"{code}\nimport json, sys; print(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
-    output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    # Nobody's settings file, nobody's language.
+    environment = {**os.environ, "XDG_CONFIG_HOME": "/nowhere", "LANG": "C", "LC_ALL": "C", "LANGUAGE": ""}
+    output = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment
+    ).stdout
     return set(json.loads(output.splitlines()[-1]))
 
 
