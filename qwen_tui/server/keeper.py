@@ -16,7 +16,6 @@ import ctypes
 import fcntl
 import json
 import os
-import select
 import signal
 import sys
 import time
@@ -28,6 +27,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from qwen_tui.server import processes
+from qwen_tui.server.idle import IdleWatch
 
 PR_SET_CHILD_SUBREAPER = 36
 ALREADY_KEPT = 3
@@ -38,6 +38,8 @@ CRASH_GRACE = 3.0
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
 #: A server that ran this long before it failed starts over with the shortest back-off. Seconds.
 LONG_ENOUGH = 600.0
+#: Starts in a row that end without the server having been ready, or having run so long, before the keeper gives up.
+FAILURES_MOST = 10
 SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
 
 
@@ -54,26 +56,44 @@ class Keeper:
         self.status: int | None = None
         self.stop_asked_at: float | None = None
         self.hurry = False
+        #: Why it ends without anybody having asked: "idle", or empty.
+        self.reason = ""
+        self.failures = 0
 
     # -- the record ---------------------------------------------------------------------------------
 
     def write(self, **changes: Any) -> None:
         """Change the record and write it in one step; a full disk must not end the keeper."""
         self.state.update(changes)
+        text = json.dumps(self.state, ensure_ascii=False).encode("utf-8", "replace")
         temporary = self.folder / f".state.{os.getpid()}.tmp"
         try:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump(self.state, file, ensure_ascii=False)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.folder / "state.json")
         except OSError as error:
+            self.note(f"state.json not replaced: {error}")
+            self.write_in_place(text)
+
+    def write_in_place(self, text: bytes) -> None:
+        """Overwrite state.json: a full disk still takes what fits the blocks that the file has already."""
+        try:
+            (self.folder / f".state.{os.getpid()}.tmp").unlink(missing_ok=True)
+            descriptor = os.open(self.folder / "state.json", os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                written = os.pwrite(descriptor, text, 0)
+                os.ftruncate(descriptor, written)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
             self.note(f"state.json not written: {error}")
 
     def step(self, code: str, pids: list[int] | None = None) -> None:
-        """Record one step of ending the server, for whoever watches."""
-        self.write(steps=[*self.state.get("steps", []), [time.time(), code, pids or []]])
+        """Record one step of ending the server, for whoever watches. Its time: seconds since boot (CLOCK_MONOTONIC)."""
+        self.write(steps=[*self.state.get("steps", []), [time.monotonic(), code, pids or []]])
 
     def note(self, text: str) -> None:
         """A line in keeper.log, which is this process's stderr."""
@@ -92,10 +112,12 @@ class Keeper:
 
     def begin(self) -> bool:
         """Start the server; False if the system can't run the command at all."""
-        log = os.open(self.launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.status = None
+        opened: list[int] = []
         try:
-            null = os.open(os.devnull, os.O_RDONLY)
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+            opened.append(os.open(self.launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+            null, log = opened
             self.pid = os.posix_spawn(
                 self.launch["argv"][0],
                 self.launch["argv"],
@@ -109,7 +131,6 @@ class Keeper:
                 setsigmask=[],
                 setsigdef=[signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
             )
-            os.close(null)
         except OSError as error:
             self.write(
                 status="ended",
@@ -119,7 +140,8 @@ class Keeper:
             )
             return False
         finally:
-            os.close(log)
+            for descriptor in opened:
+                os.close(descriptor)
         stat = processes.read_stat(self.pid)
         self.started = stat.started if stat else 0
         self.write(
@@ -148,6 +170,9 @@ class Keeper:
             self.pid, self.started = (leader.pid, leader.started) if leader else (NOBODY, 0)
             self.state = {**self.fresh_state(), **self.state}
         self.state.setdefault("started_at", time.time())
+        self.failures = int(self.state.get("failures", 0))
+        if self.state.get("status") == "stopping":
+            self.stop_asked_at = time.monotonic()  # the keeper before this one was ended half-way
         self.write(status="running", keeper=myself(), server={"pid": self.pid, "started": self.started}, adopted=True)
 
     # -- waiting ------------------------------------------------------------------------------------
@@ -179,22 +204,15 @@ class Keeper:
         return not processes.is_alive(self.pid, self.started)
 
     def wait(self) -> None:
-        """Until the server has ended or a stop is asked for."""
-        if self.is_child:
-            while not self.server_ended() and self.stop_asked_at is None:
-                self.pause(None)
-            return
-        # An adopted server is nobody's child here: its pidfd becomes readable when it ends.
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except OSError:
-            return
-        try:
-            while not self.server_ended() and self.stop_asked_at is None:
-                select.select([descriptor], [], [], 0.5)
-                self.pause(0)
-        finally:
-            os.close(descriptor)
+        """Until the server has ended, a stop is asked for, or nobody has used it for as long as was set."""
+        watch = IdleWatch(self.launch) if (self.launch.get("idle_minutes") or 0) > 0 else None
+        while not self.server_ended() and self.stop_asked_at is None:
+            # A child's death is a signal; an adopted server is nobody's child here, and has to be looked at.
+            seconds = [0.5] if not self.is_child else []
+            self.pause(min([*seconds, watch.seconds_to_look()] if watch is not None else seconds, default=None))
+            if watch is not None and not self.server_ended() and watch.is_over():
+                self.reason = "idle"
+                self.stop_asked_at = time.monotonic()
 
     # -- ending -------------------------------------------------------------------------------------
 
@@ -225,7 +243,8 @@ class Keeper:
         if self.status is not None:
             waited = os.waitstatus_to_exitcode(self.status)
             code, number = (waited, None) if waited >= 0 else (None, -waited)
-        return {"code": code, "signal": number, "at": time.time(), "asked": self.stop_asked_at is not None}
+        return {"code": code, "signal": number, "at": time.time(), "asked": self.stop_asked_at is not None,
+                "reason": self.reason}  # fmt: skip
 
     def stop_grace(self) -> float:
         """Seconds between SIGTERM and SIGKILL, as whoever asked for the stop wrote it."""
@@ -233,6 +252,14 @@ class Keeper:
             return float(json.loads((self.folder / "stop.json").read_text(encoding="utf-8"))["grace"])
         except (OSError, ValueError, KeyError, TypeError):
             return 15.0
+
+    def was_ready(self) -> bool:
+        """Whether somebody saw this start of the server answer; the services write it down."""
+        try:
+            run = json.loads((self.folder / "ready.json").read_text(encoding="utf-8"))["run"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return bool(run == [self.launch["id"], self.state.get("restarts", 0)])
 
     # -- the whole life -----------------------------------------------------------------------------
 
@@ -251,11 +278,14 @@ class Keeper:
             if asked:
                 self.stop_server(self.stop_grace())
             self.end_session(2.0 if asked else CRASH_GRACE)
-            if time.monotonic() - began > LONG_ENOUGH:
+            ran_long = time.monotonic() - began > LONG_ENOUGH
+            if ran_long:
                 delay = BACKOFF_FIRST
             record = self.exit_record()
-            if record["asked"] or self.launch["restart"] != "on-failure" or record["code"] == 0:
-                self.write(status="ended", server=None, exit=record)
+            self.failures = 0 if ran_long or self.was_ready() else self.failures + 1
+            may_restart = self.launch["restart"] == "on-failure" and not record["asked"] and record["code"] != 0
+            if not may_restart or self.failures >= FAILURES_MOST:
+                self.write(status="ended", server=None, exit=record, gave_up=self.failures if may_restart else 0)
                 return
             if not self.restart_after(delay, record):
                 return
@@ -263,8 +293,8 @@ class Keeper:
 
     def restart_after(self, delay: float, record: dict[str, Any]) -> bool:
         """Wait out the back-off and start again; False if a stop came meanwhile or it can't be started."""
-        self.write(status="waiting", server=None, exit=record, restart_at=time.time() + delay)
         deadline = time.monotonic() + delay
+        self.write(status="waiting", server=None, exit=record, failures=self.failures, restart_due=deadline)
         while time.monotonic() < deadline:
             self.pause(max(0.0, deadline - time.monotonic()))
             if self.stop_asked_at is not None:

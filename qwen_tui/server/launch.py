@@ -68,8 +68,8 @@ def free_port(host: str = "127.0.0.1", first: int = 8000) -> int:
 
 
 @contextlib.contextmanager
-def _launching(folder: Path) -> Iterator[None]:
-    """Holds the folder against another launch of the same server; raises ServerError if one is under way."""
+def launching(folder: Path) -> Iterator[None]:
+    """Holds the folder against a launch of the same server by others; raises ServerError if one is under way."""
     descriptor = os.open(folder / "launch.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
@@ -86,13 +86,20 @@ async def launch(servers: Path, spec: ServerSpec, engine: Engine) -> registry.Re
 
     Raises ServerError if the name or the port is in use, or the system can't run the command.
     """
-    folder = private_folder(servers / spec.name)
-    with _launching(folder):
-        # In a thread: the host's name may have to be looked up.
-        await asyncio.to_thread(_refuse_if_taken, folder, spec)
-        record = _write_launch(folder, spec, engine)
-        await _start_keeper(folder)
-        record = await _await_state(folder, record.launch["id"])
+    try:
+        folder = private_folder(servers / spec.name)
+        with launching(folder):
+            # In a thread: the host's name may have to be looked up.
+            await asyncio.to_thread(_refuse_if_taken, folder, spec)
+            record = _write_launch(folder, spec, engine)
+            await _start_keeper(folder)
+            record = await _await_state(folder, record.launch["id"])
+    except OSError as error:
+        raise ServerError(
+            _("“{name}” could not be started").format(name=spec.name),
+            str(error),
+            _("`qwen-tui doctor` checks the disk and the folders"),
+        ) from None
     if record.state.get("error"):
         raise ServerError(
             _("“{name}” could not be started").format(name=spec.name),
@@ -138,6 +145,7 @@ def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Re
         "cwd": str(Path.cwd()),
         "log": str(log),
         "restart": spec.restart,
+        "idle_minutes": spec.idle_minutes,
         "engine": {"python": str(engine.python), "version": engine.version, "platform": engine.platform},
     }
     for stale in ("state.json", "stop.json", "ready.json"):

@@ -68,6 +68,11 @@ def is_alive(pid: int | None, started: int | None) -> bool:
     return stat is not None and stat.is_running and stat.started == started
 
 
+def age(started: int) -> float:
+    """Seconds since a process that started at `started` did so; steps of the wall clock don't matter."""
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
+
+
 def has_tag(pid: int, tag: str) -> bool:
     """Whether `pid` was started with TAG=tag. False also where its environment can't be read."""
     try:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qwen_tui.errors import ServerNotFound
-from qwen_tui.i18n import _
+from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import write_private
 from qwen_tui.server import processes
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
+
+#: Seconds that the recorded start may differ from the process's own before the clock counts as changed.
+_CLOCK_STEP = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,25 @@ class Record:
     @property
     def server_is_alive(self) -> bool:
         return processes.is_alive(*self.server)
+
+    @property
+    def started_at(self) -> float | None:
+        """Unix time of the last start by the clock as it stands now, whatever steps it made since."""
+        written = self.state.get("started_at")
+        if not isinstance(written, (int, float)):
+            return None
+        if self.server_is_alive:
+            reckoned = time.time() - processes.age(self.server[1])
+            return float(written) if abs(reckoned - written) < _CLOCK_STEP else reckoned
+        return min(float(written), time.time())
+
+    @property
+    def next_try(self) -> float | None:
+        """Seconds until the keeper starts the server again; None if it is not waiting for that."""
+        due = self.state.get("restart_due")
+        if not self.kept or self.state.get("status") != "waiting" or not isinstance(due, (int, float)):
+            return None
+        return max(0.0, due - time.monotonic())
 
     @property
     def keeper(self) -> int | None:
@@ -135,7 +159,8 @@ def find(servers: Path, name: str) -> Record:
 
 def mark_ready(record: Record) -> None:
     """Remember, for other processes too, that this start of the server has answered."""
-    write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
+    with contextlib.suppress(OSError):  # on a full disk it is asked again at every look
+        write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
 
 
 def was_ready(record: Record) -> bool:
@@ -151,7 +176,11 @@ def status_of(record: Record) -> ServerStatus:
     if isinstance(state.get("exit"), dict):
         saved = state["exit"]
         exit_record = ExitRecord(
-            saved.get("code"), saved.get("signal"), float(saved.get("at") or 0), bool(saved.get("asked"))
+            saved.get("code"),
+            saved.get("signal"),
+            float(saved.get("at") or 0),
+            bool(saved.get("asked")),
+            str(saved.get("reason") or ""),
         )
     current = _state(record, alive, exit_record)
     launch = record.launch
@@ -160,11 +189,12 @@ def status_of(record: Record) -> ServerStatus:
         state=current,
         log=record.log,
         pid=pid if alive else None,
-        started_at=state.get("started_at"),
+        started_at=record.started_at,
         engine_python=str(launch.get("engine", {}).get("python", "")),
         engine_version=str(launch.get("engine", {}).get("version", "")),
         exit=exit_record if not alive else None,
         restarts=int(state.get("restarts", 0)),
+        next_try=record.next_try,
         kept=record.kept,
         cause=state.get("error") or "",
         api_key=launch.get("env", {}).get("VLLM_API_KEY"),
@@ -180,7 +210,16 @@ def cause_of(record: Record) -> str:
     from qwen_tui.server.cause import find_cause  # its rules take 60 ms to load, and most servers don't fail
     from qwen_tui.server.diagnosis.context import context_of
 
-    return find_cause(record.log, context_of(record))
+    cause = find_cause(record.log, context_of(record))
+    failures = int(record.state.get("gave_up") or 0)
+    if not failures:
+        return cause
+    gave_up = ngettext(
+        "It failed {n} time in a row and is not started again",
+        "It failed {n} times in a row and is not started again",
+        failures,
+    ).format(n=failures)
+    return _("{outcome}: {cause}").format(outcome=gave_up, cause=cause) if cause else gave_up
 
 
 def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> ServerState:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qwen_tui.errors import ServerError, StartFailed
+from qwen_tui.errors import ServerError, ServerNotFound, StartFailed
 from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server import processes, registry
@@ -52,7 +53,8 @@ class _Start:
         self.run = record.run
         self.reader = PhaseReader(record.log)
         self.expected = expected
-        self.began = float(record.state.get("started_at") or time.time())
+        # By a clock that nobody sets.
+        self.began = time.monotonic() - (processes.age(record.server[1]) if record.server_is_alive else 0.0)
         self.entered = self.began
         self.passed: list[tuple[Phase, float]] = []
         self.last = Phase.SPAWN
@@ -61,7 +63,7 @@ class _Start:
 
     def look(self) -> StartProgress:
         """Read on in the log; how far the start has come now."""
-        now = time.time()
+        now = time.monotonic()
         self.was_watched = self.was_watched and now - self.looked < _BLINK
         self.looked = now
         self.reader.update()
@@ -71,7 +73,7 @@ class _Start:
         return self._progress(Phase.READY, 0, 0)
 
     def _progress(self, phase: Phase, done: int, total: int) -> StartProgress:
-        now = time.time()
+        now = time.monotonic()
         if phase is not self.last:
             self.passed.append((self.last, max(0.0, now - self.entered)))
             self.last, self.entered = phase, now
@@ -218,8 +220,9 @@ class Servers:
             record = registry.find(self._folder, name)
         if not record.kept:
             return
-        write_private(record.folder / "stop.json", json.dumps({"grace": grace}))
-        asked_at = time.time()
+        with contextlib.suppress(OSError):  # a full disk: then the keeper's own grace holds
+            write_private(record.folder / "stop.json", json.dumps({"grace": grace}))
+        asked_at = time.monotonic()
         if record.keeper is None:
             raise ServerError(
                 _("“{name}” has a keeper that can't be found").format(name=name),
@@ -228,8 +231,15 @@ class Servers:
             )
         processes.send([record.keeper], signal.SIGTERM)
         told = 0
+        run = record.launch["id"]
         while True:
-            record = registry.find(self._folder, name)
+            try:
+                now = registry.find(self._folder, name)
+            except ServerNotFound:
+                return  # somebody else has removed it
+            if now.launch["id"] != run:
+                return  # and somebody else has started it anew
+            record = now
             steps = [step for step in record.state.get("steps", []) if step[0] >= asked_at - 0.5]
             for at, code, pids in steps[told:]:
                 if on_step is not None:
@@ -250,16 +260,26 @@ class Servers:
 
     def forget(self, name: str) -> None:
         """Delete the record and the logs of a server that does not run. Raises ServerError if it does."""
-        record = registry.find(self._folder, name)
-        if record.kept or record.server_is_alive:
-            raise ServerError(_("“{name}” runs; stop it first").format(name=name))
-        shutil.rmtree(record.folder)
+        from qwen_tui.server.launch import launching
+
+        with launching(registry.find(self._folder, name).folder):
+            record = registry.find(self._folder, name)
+            if record.kept or record.server_is_alive:
+                raise ServerError(_("“{name}” runs; stop it first").format(name=name))
+            shutil.rmtree(record.folder)
         self._starts.pop(name, None)
 
 
 def describe_exit(status: ServerStatus) -> str:
     """One sentence on how a server ended."""
     record = status.exit
+    if record is not None and record.reason == "idle":
+        minutes = status.spec.idle_minutes or 0
+        return ngettext(
+            "“{name}” was ended: nobody had used it for {n} minute",
+            "“{name}” was ended: nobody had used it for {n} minutes",
+            minutes,
+        ).format(name=status.name, n=minutes)
     if record is None or (record.code is None and record.signal is None):
         return _("“{name}” has ended").format(name=status.name)
     if record.signal is not None:

@@ -29,6 +29,7 @@ class ServerSpec:
     extra_args: further arguments, already split as a shell splits them.
     env: environment variables added to the server's.
     restart: whether the keeper starts it again after a failure.
+    idle_minutes: the keeper ends it when nobody has used it for so long; None: never.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ServerSpec:
     extra_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     restart: RestartPolicy = "no"
+    idle_minutes: int | None = None
 
     @property
     def is_loopback(self) -> bool:

@@ -84,6 +84,11 @@ class StartProgress:
     phases: tuple[tuple[Phase, float], ...] = ()
 
     @property
+    def is_overdue(self) -> bool:
+        """Whether it takes longer than the last start of its kind, so that the ETA says nothing any more."""
+        return self.eta == 0.0 and self.phase is not Phase.READY
+
+    @property
     def fraction(self) -> float:
         """0..1: by time where the ETA is known, else by phases passed."""
         if self.phase is Phase.READY:
@@ -102,13 +107,15 @@ class ExitRecord:
     code: exit status, or None if a signal ended it or nobody could collect it.
     signal: the signal's number, or None.
     at: Unix time, seconds.
-    asked: whether somebody had asked for the stop.
+    asked: whether the stop was meant: somebody asked for it, or the keeper did as it was told to.
+    reason: "idle" if nobody had used it for the time that was set; else empty.
     """
 
     code: int | None
     signal: int | None
     at: float
     asked: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,9 @@ class ServerStatus:
     """One server, as the list and the header show it.
 
     pid: of the API server's process; None before it runs and after it ended.
-    started_at: Unix time of the last start, seconds.
+    started_at: Unix time of the last start, seconds, by the clock as it stands now.
     start: progress while STARTING, and the finished phases afterwards.
+    next_try: seconds until the keeper starts it again, while it waits to do so after a failure; else None.
     kept: whether a keeper watches it.
     cause: for FAILED, the deepest error its log names; may be empty.
     api_key: the key clients must send, or None.
@@ -133,6 +141,7 @@ class ServerStatus:
     start: StartProgress | None = None
     exit: ExitRecord | None = None
     restarts: int = 0
+    next_try: float | None = None
     kept: bool = True
     cause: str = ""
     api_key: str | None = None
@@ -162,9 +171,13 @@ class ServerStatus:
             "engine_python": self.engine_python,
             "log": str(self.log),
             "kept": self.kept,
+            "restart": self.spec.restart,
             "restarts": self.restarts,
+            "next_try": round(self.next_try, 1) if self.next_try is not None else None,
+            "idle_minutes": self.spec.idle_minutes,
             "phase": self.start.phase.value if self.start else None,
             "exit_code": self.exit.code if self.exit else None,
             "exit_signal": self.exit.signal if self.exit else None,
+            "exit_reason": self.exit.reason if self.exit else "",
             "cause": self.cause,
         }
