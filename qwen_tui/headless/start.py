@@ -13,13 +13,14 @@ from qwen_tui.server.status import PHASE_WORDS, Phase, ServerStatus, StartProgre
 
 def as_progress(start: StartProgress) -> Progress:
     """A start in the shape that every long job reports in: seconds done of the seconds it should take."""
+    eta = None if start.is_overdue else start.eta
     counted = f" {start.done}/{start.total}" if start.total else ""
     return Progress(
         step=_("starting the server"),
         done=start.elapsed,
-        total=start.elapsed + start.eta if start.eta is not None else None,
+        total=start.elapsed + eta if eta is not None else None,
         unit="seconds",
-        eta=start.eta,
+        eta=eta,
         detail=_(PHASE_WORDS[start.phase]) + counted,
     )
 

@@ -64,6 +64,8 @@ class PhaseBar(Widget):
         if progress.total:
             parts[0] += f" {progress.done:,}/{progress.total:,}"
         parts.append(_("{time} so far").format(time=format_seconds(progress.elapsed)))
-        if progress.eta is not None:
+        if progress.is_overdue:
+            parts.append(_("longer than the last time"))
+        elif progress.eta is not None:
             parts.append(_("about {time} to go").format(time=format_seconds(progress.eta)))
         return Content(" · ".join(parts))
