@@ -6,10 +6,14 @@ import argparse
 import asyncio
 import json
 import time
+from typing import TYPE_CHECKING
 
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
+
+if TYPE_CHECKING:
+    from qwen_tui.server.status import ServerStatus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +47,7 @@ async def _ps(as_json: bool, paths: Paths) -> int:
         up = format_seconds(time.time() - status.started_at) if status.pid and status.started_at else ""
         address = f"{status.spec.host}:{status.spec.port}"
         pid = str(status.pid or "")
-        rows.append((status.name, _(STATE_WORDS[status.state]), status.model_name, address, pid, up))
+        rows.append((status.name, _state(status, _(STATE_WORDS[status.state])), status.model_name, address, pid, up))
     widths = [max(cell_len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         # Chinese letters are two cells wide, so str.ljust would not line up.
@@ -51,3 +55,12 @@ async def _ps(as_json: bool, paths: Paths) -> int:
             "  ".join(text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True)).rstrip()
         )
     return 0
+
+
+def _state(status: ServerStatus, word: str) -> str:
+    """The state, with what a person would wonder about."""
+    if status.next_try is not None:
+        return _("{state}, next try in {seconds:.0f} s").format(state=word, seconds=status.next_try)
+    if status.exit is not None and status.exit.reason == "idle":
+        return _("{state}, was idle").format(state=word)
+    return word

@@ -6,11 +6,15 @@ import argparse
 import asyncio
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from qwen_tui.errors import UsageError
-from qwen_tui.i18n import _
+from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
+
+if TYPE_CHECKING:
+    from qwen_tui.server.status import ServerStatus
 
 #: Words after `--` come as arguments.extra.
 TAKES_EXTRA = True
@@ -27,11 +31,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chat-template", default="", help=_("a Jinja file, or a template's name"))
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help=_("set a variable for it"))
     parser.add_argument("--restart", choices=("no", "on-failure"), default="no", help=_("start it again when it fails"))
+    parser.add_argument(
+        "--idle-minutes", type=_minutes, metavar="N", help=_("end it when nobody has used it for N minutes")
+    )
     parser.add_argument("--engine", default="", help=_("the Python, or the environment, that has vLLM"))
     parser.add_argument("--no-wait", action="store_true", help=_("do not wait until it is ready"))
     parser.add_argument("--plan", action="store_true", help=_("check whether it can start, and start nothing"))
     parser.add_argument("--json", action="store_true", help=_("print the server as JSON"))
     parser.epilog = _("What stands after `--` is handed to vLLM as it is: qwen-tui serve MODEL -- --enforce-eager")
+
+
+def _minutes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 10**6:
+        raise argparse.ArgumentTypeError(_("not a whole number above 0: {text}").format(text=text))
+    return int(text)
 
 
 def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
@@ -56,6 +69,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
     from qwen_tui.headless.flags import refuse_wrong_arguments
     from qwen_tui.headless.plan import print_plan
     from qwen_tui.headless.start import print_start
+    from qwen_tui.server.reach import warnings
     from qwen_tui.server.service import Servers
     from qwen_tui.server.spec import parse_spec
 
@@ -81,12 +95,15 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
             },
             taken,
         )
-        spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart)
+        spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart,
+                                   idle_minutes=arguments.idle_minutes)  # fmt: skip
         engine = await asyncio.to_thread(find_engine, paths, settings.engine, arguments.engine)
         if arguments.plan:
             return await print_plan(spec, engine, paths, as_json=arguments.json)
         await refuse_wrong_arguments(arguments.extra, engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
+        for warning in warnings(spec):
+            print(_("Note: {text}").format(text=warning), file=sys.stderr, flush=True)
         status = await servers.start(spec, engine)
         if not arguments.no_wait:
             status = await print_start(servers, status)
@@ -95,9 +112,24 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
     if arguments.json:
         print(json.dumps({**status.to_json(), "api_key": status.api_key}, ensure_ascii=False))
         return 0
+    _print_ways(status)
+    return 0
+
+
+def _print_ways(status: ServerStatus) -> None:
+    """Where the server is and what can be done with it."""
+    from qwen_tui.server.reach import is_remote_session, ssh_line
+
     print(_("{name} is at {url}").format(name=status.name, url=status.spec.base_url))
-    if status.api_key and not spec.is_loopback:
+    if status.api_key and not status.spec.is_loopback:
         print(_("It is reachable from outside with the key {key}").format(key=status.api_key))
+    if is_remote_session() or not status.spec.is_loopback:
+        print(_("From your own machine: {command}").format(command=ssh_line(status.spec)))
+    if status.spec.idle_minutes:
+        minutes = status.spec.idle_minutes
+        print(
+            ngettext("It ends after {n} minute without use", "It ends after {n} minutes without use", minutes)
+            .format(n=minutes)
+        )  # fmt: skip
     print(_("`qwen-tui chat \"…\"` asks it, `qwen-tui logs {name} -f` shows its log, `qwen-tui stop {name}` ends it")
           .format(name=status.name))  # fmt: skip
-    return 0
