@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ps": ("qwen_tui.headless.ps", N_("list the servers")),
     "stop": ("qwen_tui.headless.stop", N_("stop a server and everything it started")),
     "flags": ("qwen_tui.headless.flags", N_("list, or search, the arguments that the engine's server takes")),
+    "profiles": ("qwen_tui.headless.profiles", N_("servers kept for later: list, show, import, export, delete")),
     "logs": ("qwen_tui.headless.logs", N_("print a server's log, or follow it")),
     "diagnose": ("qwen_tui.headless.diagnose", N_("say why a server failed, from its log")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),

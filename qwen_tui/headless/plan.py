@@ -27,6 +27,7 @@ async def print_plan(spec: ServerSpec, engine: Engine, paths: Paths, *, as_json:
     Where arguments are given, and the engine was never asked what it takes, it is asked first.
     """
     from qwen_tui.server.plan import make_plan
+    from qwen_tui.server.ray_status import with_ray
 
     schema: ArgumentSchema | None = None
     if spec.extra_args:
@@ -37,6 +38,7 @@ async def print_plan(spec: ServerSpec, engine: Engine, paths: Paths, *, as_json:
         except EngineError as error:
             print(_("The arguments are not checked: {why}").format(why=error.why or error.title), file=sys.stderr)
     plan = await asyncio.to_thread(make_plan, spec, engine, paths, schema=schema)
+    plan = await asyncio.to_thread(with_ray, plan, engine)
     if as_json:
         print(json.dumps(plan.to_json(), ensure_ascii=False))
     else:

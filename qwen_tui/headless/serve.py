@@ -14,6 +14,8 @@ from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
+    from qwen_tui.server.profiles import Profile
+    from qwen_tui.server.spec import ServerSpec
     from qwen_tui.server.status import ServerStatus
 
 #: Words after `--` come as arguments.extra.
@@ -25,12 +27,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help=_("the same as MODEL, as vLLM spells it"))
     parser.add_argument("--name", default="", help=_("names the server for `ps`, `stop`, `logs`"))
     parser.add_argument("--served-model-name", default="", help=_("the name clients send as `model`"))
-    parser.add_argument("--host", default="127.0.0.1", help=_("address to listen on (default: %(default)s)"))
-    parser.add_argument("--port", default="8000", help=_("port to listen on (default: %(default)s)"))
+    parser.add_argument(
+        "--profile", default="", metavar="NAME", help=_("begin with this profile; what else is given here counts more")
+    )
+    parser.add_argument("--host", default="", help=_("address to listen on (default: 127.0.0.1)"))
+    parser.add_argument("--port", default="", help=_("port to listen on (default: 8000)"))
     parser.add_argument("--max-model-len", default="", help=_("tokens of context"))
     parser.add_argument("--chat-template", default="", help=_("a Jinja file, or a template's name"))
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help=_("set a variable for it"))
-    parser.add_argument("--restart", choices=("no", "on-failure"), default="no", help=_("start it again when it fails"))
+    parser.add_argument("--modelscope", action="store_true", help=_("the model comes from ModelScope"))
+    parser.add_argument("--restart", choices=("no", "on-failure"), help=_("start it again when it fails"))
     parser.add_argument(
         "--idle-minutes", type=_minutes, metavar="N", help=_("end it when nobody has used it for N minutes")
     )
@@ -61,17 +67,19 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return environment
 
 
-async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
+def _profile(name: str, paths: Paths) -> Profile:
+    from qwen_tui.server.profile_files import load_profile
+    from qwen_tui.server.profiles import Profile
+
+    return load_profile(paths, name) if name else Profile("")
+
+
+def _spec(arguments: argparse.Namespace, profile: Profile, taken: list[str]) -> ServerSpec:
+    """The server that is asked for: the profile's, with what the command line says in its place."""
     import dataclasses
     import shlex
 
-    from qwen_tui.engine.find import find_engine
-    from qwen_tui.headless.flags import refuse_wrong_arguments
-    from qwen_tui.headless.plan import print_plan
-    from qwen_tui.headless.start import print_start
-    from qwen_tui.server.reach import warnings
-    from qwen_tui.server.service import Servers
-    from qwen_tui.server.spec import parse_spec
+    from qwen_tui.server.profiles import MODELSCOPE
 
     if arguments.model and arguments.model_path:
         raise UsageError(
@@ -79,28 +87,46 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
             "",
             _("Arguments for vLLM itself go after `--`"),
         )
+    given = {
+        "model": arguments.model or arguments.model_path or "",
+        "name": arguments.name,
+        "served_model_name": arguments.served_model_name,
+        "host": arguments.host,
+        "port": arguments.port,
+        "max_model_len": arguments.max_model_len,
+        "chat_template": arguments.chat_template,
+    }
+    changes = {field: text for field, text in given.items() if text}
+    if arguments.extra:
+        # Of an argument that is given twice the last counts.
+        changes["extra_args"] = f"{profile.form_fields()['extra_args']} {shlex.join(arguments.extra)}".strip()
+    spec = profile.spec(changes, taken)
+    environment = {**spec.env, **({MODELSCOPE: "True"} if arguments.modelscope else {}), **_environment(arguments.env)}
+    return dataclasses.replace(
+        spec,
+        env=environment,
+        restart=arguments.restart or spec.restart,
+        idle_minutes=arguments.idle_minutes or spec.idle_minutes,
+    )
+
+
+async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
+    from qwen_tui.engine.find import find_engine
+    from qwen_tui.headless.flags import refuse_wrong_arguments
+    from qwen_tui.headless.plan import print_plan
+    from qwen_tui.headless.start import print_start
+    from qwen_tui.server.reach import warnings
+    from qwen_tui.server.service import Servers
+
     servers = Servers(paths)
     try:
         taken = [status.name for status in servers.list() if status.state.is_alive]
-        spec = parse_spec(
-            {
-                "model": arguments.model or arguments.model_path or "",
-                "name": arguments.name,
-                "served_model_name": arguments.served_model_name,
-                "host": arguments.host,
-                "port": arguments.port,
-                "max_model_len": arguments.max_model_len,
-                "chat_template": arguments.chat_template,
-                "extra_args": shlex.join(arguments.extra),
-            },
-            taken,
-        )
-        spec = dataclasses.replace(spec, env=_environment(arguments.env), restart=arguments.restart,
-                                   idle_minutes=arguments.idle_minutes)  # fmt: skip
-        engine = await asyncio.to_thread(find_engine, paths, settings.engine, arguments.engine)
+        profile = _profile(arguments.profile, paths)
+        spec = _spec(arguments, profile, taken)
+        engine = await asyncio.to_thread(find_engine, paths, profile.engine or settings.engine, arguments.engine)
         if arguments.plan:
             return await print_plan(spec, engine, paths, as_json=arguments.json)
-        await refuse_wrong_arguments(arguments.extra, engine, paths)
+        await refuse_wrong_arguments(spec.extra_args, engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
         for warning in warnings(spec):
             print(_("Note: {text}").format(text=warning), file=sys.stderr, flush=True)

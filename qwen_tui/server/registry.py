@@ -22,6 +22,9 @@ from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
 #: Seconds that the recorded start may differ from the process's own before the clock counts as changed.
 _CLOCK_STEP = 2.0
 
+#: Beside the servers' folders, so that it outlives the one it speaks of.
+LAST_WORKING = "last-working.json"
+
 
 @dataclass(frozen=True)
 class Record:
@@ -161,6 +164,17 @@ def mark_ready(record: Record) -> None:
     """Remember, for other processes too, that this start of the server has answered."""
     with contextlib.suppress(OSError):  # on a full disk it is asked again at every look
         write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
+    working = {"spec": record.launch["spec"], "engine": record.launch["engine"]["python"]}
+    write_private(record.folder.parent / LAST_WORKING, json.dumps(working, ensure_ascii=False))
+
+
+def last_working(servers: Path) -> tuple[ServerSpec, str] | None:
+    """The specification that answered last, and its engine's interpreter; None before the first."""
+    data = _read_json(servers / LAST_WORKING)
+    try:
+        return ServerSpec.from_json(data["spec"]), str(data["engine"])
+    except (KeyError, TypeError):
+        return None
 
 
 def was_ready(record: Record) -> bool:
