@@ -106,8 +106,9 @@ class Tail:
         return found
 
     def _take_bytes(self, snapshot: Snapshot, _to_the_end: bool) -> bytes:
-        data = snapshot.read(self._position, min(snapshot.size, self._position + BATCH_BYTES))
-        self._position += len(data)
+        start = max(self._position, min(snapshot.start, snapshot.size))
+        data = snapshot.read(start, min(snapshot.size, start + BATCH_BYTES))
+        self._position = start + len(data)
         return data
 
 

@@ -6,15 +6,24 @@ costs the same in a log of 1 kB and of 1 GB, at the start and at the end.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
+from qwen_tui.logs.filters import Filter, Sieve
 from qwen_tui.logs.parse import LogLine, parse
 from qwen_tui.logs.reader import FileState, LogError, LogReader, Snapshot
+from qwen_tui.logs.search import Finder
+from qwen_tui.logs.statistics import figures_of
+
+#: Seconds between two looks at what a long search for lines that pass the filter has found so far.
+PUBLISH_INTERVAL = 0.15
 
 
 class Row(NamedTuple):
@@ -32,6 +41,7 @@ class Page(NamedTuple):
     start, end: bytes, from the first shown line's start to the end of the last one. size: of the file, bytes.
     following: whether the newest lines are shown as they come. cursor: the offset of the current line, while paused.
     exists: whether there is a file. error: why it can't be read.
+    is_partial: whether lines that pass the filter are still being looked for.
     """
 
     rows: tuple[Row, ...] = ()
@@ -42,6 +52,7 @@ class Page(NamedTuple):
     cursor: int | None = None
     exists: bool = False
     error: LogError | None = None
+    is_partial: bool = False
 
     @property
     def lines(self) -> list[LogLine]:
@@ -62,28 +73,49 @@ class Pager:
 
     Each method leaves the new state in `page`; a page never changes. Every call blocks on the disk and may raise
     LogError: then call `fail`. Not for use by two threads at once.
+
+    With a filter, only lines that pass it have rows, and a call may have to look through the whole file: it raises
+    Cancelled soon after another thread has set `cancelled`.
     """
 
     def __init__(self, path: Path | str | LogReader, width: int = 80, height: int = 24, wrap: bool = False) -> None:
-        self._reader = path if isinstance(path, LogReader) else LogReader(path)
+        self.reader = path if isinstance(path, LogReader) else LogReader(path)
         self._width = max(1, width)
         self._height = max(1, height)
         self._wrap = wrap
         self._state = FileState(0, None)
+        self._seen = FileState(0, None)
+        self._filter = Filter()
+        self._finder: Finder | None = None
+        self._is_due = False
+        self._figures = False
+        self.cancelled = threading.Event()
         self.page = Page()
 
     @property
     def wrap(self) -> bool:
         return self._wrap
 
+    @property
+    def filter(self) -> Filter:
+        """What lines must be to be shown."""
+        return self._filter
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Bytes that the look for lines that pass the filter has gone through, and has to at most."""
+        return (self._finder.done, self._finder.total) if self._finder else (0, 0)
+
     # What happens by itself
 
     def refresh(self) -> None:
         """Look at the file again: show what is new if following, else only note its size."""
-        state = self._reader.state()
-        if state == self._state and self.page.error is None:
+        state = self.reader.state()
+        if self._is_due:
+            self._keep_place()
+        elif state == self._state and self.page.error is None:
             return
-        if self.page.following or not self._state.is_continued_by(state):
+        elif self.page.following or not self._state.is_continued_by(state):
             self.follow()
         elif len(self.page.rows) < self._height or not self.page.rows[-1].line.complete:
             self._show_from(self._top())
@@ -110,10 +142,41 @@ class Pager:
         self._wrap = not self._wrap
         self._keep_place()
 
+    def use_filter(self, wanted: Filter) -> None:
+        """Show only lines that pass; the current line, or the nearest behind it, stays on the screen."""
+        if wanted == self._filter:
+            return
+        self._filter = wanted
+        self._finder = None if wanted.is_all else Finder(Sieve(wanted), self.cancelled.is_set)
+        self._is_due = True
+        self._keep_place()
+
+    def show_figures(self, wanted: bool) -> None:
+        """Draw the engine's lines of statistics as columns, or as they are."""
+        self._figures = wanted
+        self._keep_place()
+
     def follow(self) -> None:
-        """Show the end, and go on with what comes."""
-        with self._reader.snapshot() as snapshot:
-            self._set(self._last_rows(snapshot), snapshot, following=True)
+        """Show the end, and go on with what comes; with a filter, rows show as they are found."""
+        with self._open() as snapshot:
+            rows: list[Row] = []
+            published = time.monotonic()
+
+            def publish() -> None:
+                nonlocal published
+                if time.monotonic() - published > PUBLISH_INTERVAL:
+                    published = time.monotonic()
+                    self._set(rows[::-1], snapshot, following=True, is_partial=True)
+
+            if self._finder is not None:
+                self._finder.on_look = publish
+            try:
+                for row in islice(self._rows_before(snapshot, (snapshot.size, 0)), self._height):
+                    rows.append(row)
+            finally:
+                if self._finder is not None:
+                    self._finder.on_look = None
+            self._set(rows[::-1], snapshot, following=True)
 
     def pause(self) -> None:
         """Stay here; the cursor is on the last line that shows."""
@@ -190,15 +253,23 @@ class Pager:
 
     def jump_to(self, offset: int, row: int | None = None) -> None:
         """Pause at the line that holds the byte at `offset`, shown on `row` of the screen (a third down)."""
-        with self._reader.snapshot() as snapshot:
+        with self._open() as snapshot:
             start = snapshot.line_start(max(0, min(offset, snapshot.size - 1)))
         self._show_from((start, 0), self._height // 3 if row is None else row)
         if not self.page.following:
-            self.page = self.page._replace(cursor=start)
+            behind = [line.offset for line in self.page.lines if line.offset >= start]
+            self.page = self.page._replace(cursor=behind[0] if behind else self.page.rows[-1].line.offset)
+
+    def go_to(self, line: LogLine) -> None:
+        """Pause at this line; the window moves only if it is not on the screen."""
+        if any(row.line.offset == line.offset for row in self.page.rows):
+            self.page = self.page._replace(following=False, cursor=line.offset)
+        else:
+            self.jump_to(line.offset)
 
     def jump_to_line(self, number: int) -> None:
         """Pause at line `number`, counted from 1. Reads the file up to there."""
-        self.jump_to(self._reader.offset_of_line(number))
+        self.jump_to(self.reader.offset_of_line(number))
 
     def jump_to_fraction(self, fraction: float) -> None:
         """Pause at this part, 0..1, of the file's bytes."""
@@ -211,8 +282,17 @@ class Pager:
 
     # How it is done
 
-    def _set(self, rows: list[Row], snapshot: Snapshot, following: bool) -> None:
+    @contextmanager
+    def _open(self) -> Iterator[Snapshot]:
+        with self.reader.snapshot() as snapshot:
+            if self._finder is not None and not self._seen.is_continued_by(snapshot.state):
+                self._finder.gaps.clear()
+            self._seen = snapshot.state
+            yield snapshot
+
+    def _set(self, rows: list[Row], snapshot: Snapshot, following: bool, is_partial: bool = False) -> None:
         self._state = snapshot.state
+        self._is_due = is_partial
         following = following or not rows
         self.page = Page(
             rows=tuple(rows),
@@ -222,6 +302,7 @@ class Pager:
             following=following,
             cursor=None if following else self.page.cursor,
             exists=snapshot.state.identity is not None,
+            is_partial=is_partial,
         )
 
     def _keep_place(self) -> None:
@@ -232,7 +313,7 @@ class Pager:
 
     def _show_from(self, place: tuple[int, int], rows_above: int = 0) -> None:
         """Show the screenful that starts `rows_above` rows above `place`; the last one if that is not full."""
-        with self._reader.snapshot() as snapshot:
+        with self._open() as snapshot:
             for row in islice(self._rows_before(snapshot, place), rows_above):
                 place = _place(row)
             rows = list(islice(self._rows_from(snapshot, place), self._height))
@@ -246,7 +327,7 @@ class Pager:
         if count < 0:
             self._show_from(top, -count)
         else:
-            with self._reader.snapshot() as snapshot:
+            with self._open() as snapshot:
                 rows = list(islice(self._rows_from(snapshot, top), count, count + self._height))
                 if len(rows) < self._height:
                     rows = self._last_rows(snapshot)
@@ -259,16 +340,29 @@ class Pager:
         return self._top() != top
 
     def _rows_of(self, line: LogLine) -> list[Row]:
-        if not self._wrap or cell_len(line.text) <= self._width:
-            return [Row(line, 0, line.text)]
-        return [Row(line, part, text) for part, text in enumerate(chop_cells(line.text, self._width))]
+        text = line.text
+        if self._figures and (figures := figures_of(line)):
+            text = figures.columns
+        if not self._wrap or cell_len(text) <= self._width:
+            return [Row(line, 0, text)]
+        return [Row(line, part, piece) for part, piece in enumerate(chop_cells(text, self._width))]
+
+    def _lines_after(self, snapshot: Snapshot, offset: int) -> Iterator[LogLine]:
+        if self._finder is not None:
+            return self._finder.after(snapshot, offset)
+        return map(parse, snapshot.after(offset))
+
+    def _lines_before(self, snapshot: Snapshot, offset: int) -> Iterator[LogLine]:
+        if self._finder is not None:
+            return self._finder.before(snapshot, offset)
+        return map(parse, snapshot.before(offset))
 
     def _rows_from(self, snapshot: Snapshot, place: tuple[int, int]) -> Iterator[Row]:
         """The rows from `place` on."""
         offset, part = place
-        for raw in snapshot.after(offset):
-            rows = self._rows_of(parse(raw))
-            yield from rows[part:] if raw.offset == offset else rows
+        for line in self._lines_after(snapshot, offset):
+            rows = self._rows_of(line)
+            yield from rows[part:] if line.offset == offset else rows
 
     def _rows_before(self, snapshot: Snapshot, place: tuple[int, int]) -> Iterator[Row]:
         """The rows above `place`, the nearest first."""
@@ -276,8 +370,8 @@ class Pager:
         if part:
             for raw in islice(snapshot.after(offset), 1):
                 yield from reversed(self._rows_of(parse(raw))[:part])
-        for raw in snapshot.before(offset):
-            yield from reversed(self._rows_of(parse(raw)))
+        for line in self._lines_before(snapshot, offset):
+            yield from reversed(self._rows_of(line))
 
     def _last_rows(self, snapshot: Snapshot) -> list[Row]:
         return list(islice(self._rows_before(snapshot, (snapshot.size, 0)), self._height))[::-1]

@@ -28,6 +28,8 @@ BLOCK = 1 << 20
 LIMIT = 16 * 1024
 #: Bytes read at a time.
 CHUNK = 64 * 1024
+#: Bytes at most that are zero behind what a file system counts as given back: its largest block.
+LARGEST_ZEROED = 4 << 20
 
 
 class LogError(QwenTuiError):
@@ -80,6 +82,30 @@ class Snapshot:
         self._limit = limit
         self._chunk_start = 0
         self._chunk = b""
+        self._start: int | None = None
+
+    @property
+    def start(self) -> int:
+        """Where the first line starts: behind what rotation has taken out of the file, which reads as zeros."""
+        if self._start is None:
+            self._start = self._first_data()
+        return self._start
+
+    def _first_data(self) -> int:
+        if not self.size:
+            return 0
+        try:
+            start = os.lseek(self._descriptor, 0, os.SEEK_DATA)
+        except OSError:
+            return 0
+        if not 0 < start < self.size:
+            return 0
+        # Space is given back in blocks of the file system; the rest of the first one has been zeroed.
+        for at in range(start, min(start + LARGEST_ZEROED, self.size), CHUNK):
+            head = self.read(at, min(at + CHUNK, self.size)).lstrip(b"\0")
+            if head:
+                return min(at + CHUNK, self.size) - len(head)
+        return start
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes start..end; fewer if the file was truncated meanwhile. Raises LogError."""
@@ -130,6 +156,9 @@ class Snapshot:
         """Where the line starts that holds the byte at `position`; the size for a position past the end."""
         if position >= self.size:
             return self.size
+        return max(self.start, self._line_start(position))
+
+    def _line_start(self, position: int) -> int:
         block = max(0, position) - max(0, position) % self._block
         found = self._rfind(block, position)
         if found >= 0:
@@ -170,7 +199,7 @@ class Snapshot:
     def before(self, position: int) -> Iterator[RawLine]:
         """The lines before the one that holds `position`, the nearest first."""
         end = self.line_start(position)
-        while end > 0:
+        while end > self.start:
             start = self.line_start(end - 1)
             yield self.line(start, end)
             end = start
@@ -274,7 +303,7 @@ class LogReader:
         """
         missing = number - 1
         with self.snapshot() as snapshot:
-            position = 0
+            position = snapshot.start
             while missing > 0 and position < snapshot.size:
                 data = snapshot.read(position, min(position + 16 * CHUNK, snapshot.size))
                 if not data:
@@ -288,7 +317,7 @@ class LogReader:
                 for _step in range(missing):
                     at = data.index(b"\n", at) + 1
                 return min(position + at, snapshot.line_start(snapshot.size - 1))
-            return 0 if missing <= 0 else snapshot.line_start(max(0, snapshot.size - 1))
+            return position if missing <= 0 else snapshot.line_start(max(0, snapshot.size - 1))
 
     def _unreadable(self, error: OSError) -> LogError:
         return LogError(_("Can't read the log {file}").format(file=self.path), error.strerror or str(error))
