@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "setup": ("qwen_tui.headless.setup", N_("install or repair the engine: an environment with vLLM in it")),
     "serve": ("qwen_tui.headless.serve", N_("start a vLLM server in the background and wait until it is ready")),
     "ps": ("qwen_tui.headless.ps", N_("list the servers")),
+    "top": ("qwen_tui.headless.top", N_("show how loaded a server, the GPUs and this machine are")),
     "stop": ("qwen_tui.headless.stop", N_("stop a server and everything it started")),
     "flags": ("qwen_tui.headless.flags", N_("list, or search, the arguments that the engine's server takes")),
     "profiles": ("qwen_tui.headless.profiles", N_("servers kept for later: list, show, import, export, delete")),

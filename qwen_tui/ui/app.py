@@ -16,6 +16,7 @@ from textual.worker import WorkerFailed
 
 from qwen_tui import i18n
 from qwen_tui.errors import QwenTuiError
+from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.alt_digits import read_alt_digits
@@ -25,6 +26,8 @@ from qwen_tui.ui.services import Services
 
 #: Seconds between two looks at the servers.
 REFRESH_INTERVAL = 1.0
+#: Seconds between two looks at the GPUs for the header, at least.
+GPU_INTERVAL = 2.0
 
 
 def _commands() -> type[Provider]:
@@ -81,6 +84,8 @@ class QwenApp(App[None], inherit_bindings=False):
         self.looked = False
         self.target: ServerStatus | None = None
         self.job = ""
+        #: What NVML found at the last look; empty without GPUs.
+        self.gpus: Sequence[Gpu] = ()
         #: Exceptions that were not expected, the last one last.
         self.failures: list[BaseException] = []
         #: Room id → its screen; made when it is first shown, kept from then on.
@@ -135,6 +140,20 @@ class QwenApp(App[None], inherit_bindings=False):
 
     def _start_watching(self) -> None:
         self.run_worker(self._watch_servers(), group="watch")
+        self.run_worker(self._watch_gpus(), group="watch")
+
+    async def _watch_gpus(self) -> None:
+        """Keep the header's GPU figures fresh; on a machine without GPUs look once."""
+        while True:
+            state = await self.services.machine.read()
+            if tuple(state.gpus) != tuple(self.gpus):
+                self.gpus = state.gpus
+                if self.room is not None:
+                    self.room.sync()
+            if not state.gpus:
+                return
+            # Many cards take long to ask: never more than a two-hundredth of the time.
+            await asyncio.sleep(max(GPU_INTERVAL, 200 * state.took))
 
     async def _watch_servers(self) -> None:
         while True:

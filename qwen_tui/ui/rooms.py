@@ -38,5 +38,6 @@ class Room:
 ROOMS: tuple[Room, ...] = (
     Room("servers", "s", N_("Servers"), "qwen_tui.ui.screens.servers", "ServersScreen"),
     Room("logs", "l", N_("Logs"), "qwen_tui.ui.screens.logs", "LogsScreen"),
+    Room("watch", "w", N_("Watch"), "qwen_tui.ui.screens.watch", "WatchScreen"),
     Room("chat", "c", N_("Chat"), "qwen_tui.ui.screens.chat", "ChatScreen"),
 )

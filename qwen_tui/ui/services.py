@@ -15,6 +15,8 @@ from qwen_tui.settings import Settings
 if TYPE_CHECKING:
     from qwen_tui.chat.session import ChatSession
     from qwen_tui.engine.find import Engine
+    from qwen_tui.hardware.machine import Machine
+    from qwen_tui.server.watch import Watch
 
 
 # Imported when they are first asked for: the first paint waits for every import.
@@ -55,8 +57,24 @@ class Services:
 
         return ChatSession()
 
+    @cached_property
+    def machine(self) -> Machine:
+        """The GPUs and the host, read when somebody asks."""
+        from qwen_tui.hardware.machine import Machine
+
+        return Machine(self.paths.data)
+
+    @cached_property
+    def watch(self) -> Watch:
+        """The live view of the server that the app is about."""
+        from qwen_tui.server.watch import Watch
+
+        return Watch(self.machine)
+
     async def close(self) -> None:
         """Close the connections that were opened."""
         await self.servers.close()
+        if "watch" in vars(self):
+            await self.watch.close()
         if "chat" in vars(self):
             await self.chat.close()

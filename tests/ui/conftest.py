@@ -15,6 +15,8 @@ from textual.pilot import Pilot
 from qwen_tui import i18n
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import ServerError, ServerNotFound
+from qwen_tui.hardware.host import Host
+from qwen_tui.hardware.machine import Machine, MachineState
 from qwen_tui.paths import Paths
 from qwen_tui.server.service import Servers, StopStep
 from qwen_tui.server.spec import ServerSpec
@@ -93,6 +95,17 @@ class FakeServers:
         del self.statuses[name]
 
 
+class StillMachine:
+    """`Machine` of which nothing changes; the test sets `state`, by default two cores and no GPU."""
+
+    def __init__(self) -> None:
+        host = Host(memory_total=24_000_000_000, memory_available=15_000_000_000, swap_free=0, cores=2, load=0.75)
+        self.state = MachineState(0.0, (), host, 0.37)
+
+    async def read(self) -> MachineState:
+        return self.state
+
+
 def ready(name: str = "Qwen2-7B-Instruct", **changes: Any) -> ServerStatus:
     """A server that has answered for an hour and five minutes."""
     spec = changes.pop("spec", None) or ServerSpec(name=name, model=f"qwen/{name}", served_model_name="qwen2")
@@ -161,7 +174,7 @@ def _english_again() -> Iterator[None]:
 def services(tmp_path: Path) -> Services:
     """Services over no servers, with everything written under the test's own folder; English."""
     paths = Paths(tmp_path / "config", tmp_path / "data", tmp_path / "state", tmp_path / "cache")
-    return Services(
+    services = Services(
         paths=paths,
         settings=Settings(language="en"),
         servers=cast(Servers, FakeServers()),
@@ -169,6 +182,8 @@ def services(tmp_path: Path) -> Services:
         free_port=lambda _host, first: first,
         clock=lambda: NOW,
     )
+    services.machine = cast(Machine, StillMachine())
+    return services
 
 
 def with_servers(services: Services, *statuses: ServerStatus) -> FakeServers:

@@ -99,7 +99,7 @@ async def test_letters_and_numbers_open_rooms_and_each_keeps_its_screen(services
     with_servers(services, ready())
     async with running(services) as (app, pilot):
         servers = app.screen
-        for key, room in (("l", "logs"), ("s", "servers"), ("alt+3", "chat"), ("alt+1", "servers")):
+        for key, room in (("l", "logs"), ("s", "servers"), ("alt+3", "watch"), ("alt+1", "servers")):
             await pilot.press(key)
             await wait_until(pilot, lambda room=room: app.room is not None and room == app.room.ROOM)
         assert app.screen is servers

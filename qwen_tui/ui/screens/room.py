@@ -104,7 +104,7 @@ class RoomScreen(Screen[None], inherit_bindings=False):
             return
         app = self.qwen
         living = [status for status in app.statuses if status.state.is_alive and status is not app.target]
-        self.query_one(StatusHeader).show(app.target, len(living))
+        self.query_one(StatusHeader).show(app.target, len(living), app.gpus)
         self.query_one(RoomTabs).show_job(app.job)
         if app.looked:
             self.servers_changed(app.statuses)

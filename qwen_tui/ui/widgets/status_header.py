@@ -1,16 +1,35 @@
-"""The first line: is my server up, where, and which engine."""
+"""The first line: is my server up, where, which engine, and how loaded are its GPUs."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
 from qwen_tui import i18n
+from qwen_tui.hardware.gpus import Gpu, visible
 from qwen_tui.i18n import _
 from qwen_tui.server.status import STATE_WORDS, ServerStatus
 from qwen_tui.ui.text import cut_middle, one_line
 from qwen_tui.ui.theme import STATE_LOOK
+
+#: Cells that the server is left at least; where GPUs would take them, they are not shown.
+_LEAST_LEFT = 34
+
+
+def gpu_summary(gpus: Sequence[Gpu]) -> str:
+    """One GPU, or several as one: mean utilization, memory in all, the highest temperature; empty without any."""
+    if not gpus:
+        return ""
+    name = f"GPU{gpus[0].index}" if len(gpus) == 1 else f"{len(gpus)} GPU"
+    busy = [gpu.utilization for gpu in gpus if gpu.utilization is not None]
+    heat = [gpu.temperature for gpu in gpus if gpu.temperature is not None]
+    used, total = sum(gpu.memory_used for gpu in gpus), sum(gpu.memory_total for gpu in gpus)
+    parts = [name, f"{sum(busy) / len(busy):.0f}%" if busy else "", f"{used / 1e9:.1f}/{total / 1e9:.1f} GB"]
+    parts += [f"{max(heat)}°C"] if heat else []
+    return " ".join(part for part in parts if part)
 
 
 class StatusHeader(Widget):
@@ -25,11 +44,14 @@ class StatusHeader(Widget):
         super().__init__()
         self._status: ServerStatus | None = None
         self._others = 0
+        self._gpus: Sequence[Gpu] = ()
         self._drawn: Content | None = None
 
-    def show(self, status: ServerStatus | None, others: int = 0) -> None:
-        """Draw `status`; `others` is how many more servers live."""
+    def show(self, status: ServerStatus | None, others: int = 0, gpus: Sequence[Gpu] = ()) -> None:
+        """Draw `status`; `others` is how many more servers live, `gpus` the machine's: its own are shown."""
         self._status, self._others = status, others
+        devices = status.spec.env.get("CUDA_VISIBLE_DEVICES") if status is not None else None
+        self._gpus = visible(gpus, devices)
         if self._drawn is None or not self._content(self.content_size.width).is_same(self._drawn):
             self.refresh()
 
@@ -46,8 +68,11 @@ class StatusHeader(Widget):
             ("/", "$foreground-muted"),
             ("en", "bold" if i18n.language() == "en" else "$foreground-muted"),
         )
-        left = self._server(width - languages.cell_length - 1)
-        return left + Content(" " * max(1, width - left.cell_length - languages.cell_length)) + languages
+        right = Content(f"{gpu}   ") + languages if (gpu := gpu_summary(self._gpus)) else languages
+        if width - right.cell_length < _LEAST_LEFT:
+            right = languages
+        left = self._server(width - right.cell_length - 1)
+        return left + Content(" " * max(1, width - left.cell_length - right.cell_length)) + right
 
     def _server(self, width: int) -> Content:
         """What fits into `width` cells, the name and the state before everything else."""
