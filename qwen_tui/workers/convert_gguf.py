@@ -1,7 +1,7 @@
 """Convert a GGUF file to a model folder that vLLM loads: safetensors, configuration, tokenizer, chat template.
 
 Runs under the engine's interpreter (torch, transformers), with accelerate and gguf lent by PYTHONPATH.
-Request: {"gguf": file, "out": folder, must not exist, "sampling": defaults for generation_config.json}.
+Request: {"gguf": file, "out": folder, must not exist}.
 Result: {"folder", "parameters", "chat_template"}.
 """
 
@@ -38,9 +38,6 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, **options)
     if not tokenizer.chat_template:
         raise RuntimeError(f"{gguf.name} carries no chat template")
-    # What a server draws by, unless a request says otherwise.
-    for name, value in request.get("sampling", {}).items():
-        setattr(model.generation_config, name, value)
     _tell(3)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
