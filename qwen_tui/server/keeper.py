@@ -1,6 +1,6 @@
 """The keeper: a small process that stands over one vLLM server from its start to its end.
 
-Run as `python -I -S keeper.py FOLDER [--adopt]`, standard library only. It detaches itself, takes the
+Run as `python -I -S keeper.py FOLDER [--adopt RUN]`, standard library only. It detaches itself, takes the
 folder's lock for as long as it lives, starts the server in a session of its own (or adopts the one that
 `state.json` names), and waits. It is a child subreaper, so when the API server dies by any signal, its
 EngineCore and workers become the keeper's children: it ends and collects them, and records how the server
@@ -153,6 +153,15 @@ class Keeper:
             steps=[],
         )
         return True
+
+    def is_abandoned(self, run: str) -> bool:
+        """Whether the folder still holds this run and nobody has brought it to its end."""
+        try:
+            state = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            state = {}
+        ended = isinstance(state, dict) and state.get("status") == "ended"
+        return bool(self.launch["id"] == run) and not ended
 
     def adopt(self) -> None:
         """Take over the server that state.json names; it may be dead already, its children not.
@@ -329,6 +338,10 @@ def main(argv: list[str]) -> int:
             time.sleep(0.02)  # somebody who only looks holds it for an instant
     else:
         return ALREADY_KEPT
+    adopt = argv[1:2] == ["--adopt"]
+    keeper = Keeper(folder)
+    if adopt and not keeper.is_abandoned(argv[2]):
+        return ALREADY_KEPT  # another keeper was quicker, and is through with it
     if os.fork():
         os._exit(0)  # the lock lives on in the child
     os.setsid()
@@ -336,12 +349,11 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     become_subreaper()
-    keeper = Keeper(folder)
     try:
         os.chdir(keeper.launch["cwd"])
     except OSError as error:
         keeper.note(f"chdir: {error}")
-    keeper.run(adopt="--adopt" in argv)
+    keeper.run(adopt)
     return 0
 
 

@@ -92,7 +92,12 @@ async def launch(servers: Path, spec: ServerSpec, engine: Engine) -> registry.Re
             # In a thread: the host's name may have to be looked up.
             await asyncio.to_thread(_refuse_if_taken, folder, spec)
             record = _write_launch(folder, spec, engine)
-            await _start_keeper(folder)
+            if not await _start_keeper(folder):
+                raise ServerError(
+                    _("What is left of the last “{name}” is still being ended").format(name=spec.name),
+                    "",
+                    _("Try again in a second"),
+                )
             record = await _await_state(folder, record.launch["id"])
     except OSError as error:
         raise ServerError(
@@ -155,12 +160,15 @@ def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Re
     return registry.Record(folder, data, {}, False)
 
 
-async def _start_keeper(folder: Path, *, adopt: bool = False) -> bool:
-    """Start a keeper over `folder`; False if there is one already. Raises ServerError if it won't start."""
+async def _start_keeper(folder: Path, adopt: str = "") -> bool:
+    """Start a keeper over `folder`; False if there is one already. Raises ServerError if it won't start.
+
+    adopt: the run to take over; empty for a new one.
+    """
     log = os.open(folder / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", str(_KEEPER), str(folder), *(["--adopt"] if adopt else []),
+            sys.executable, "-I", "-S", str(_KEEPER), str(folder), *(["--adopt", adopt] if adopt else []),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     finally:
@@ -197,7 +205,7 @@ async def adopt(record: registry.Record, seconds: float = 5.0) -> bool:
 
     Returns when the keeper has said who it is.
     """
-    started = await _start_keeper(record.folder, adopt=True)
+    started = await _start_keeper(record.folder, record.launch["id"])
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         now = registry.read(record.folder)

@@ -164,8 +164,8 @@ def mark_ready(record: Record) -> None:
     """Remember, for other processes too, that this start of the server has answered."""
     with contextlib.suppress(OSError):  # on a full disk it is asked again at every look
         write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
-    working = {"spec": record.launch["spec"], "engine": record.launch["engine"]["python"]}
-    write_private(record.folder.parent / LAST_WORKING, json.dumps(working, ensure_ascii=False))
+        working = {"spec": record.launch["spec"], "engine": record.launch["engine"]["python"]}
+        write_private(record.folder.parent / LAST_WORKING, json.dumps(working, ensure_ascii=False))
 
 
 def last_working(servers: Path) -> tuple[ServerSpec, str] | None:

@@ -14,17 +14,21 @@ parent on PYTHONPATH. FAKE_ENGINE holds a JSON object:
     exit_status     with crash_after: this status instead of 1
     tokens          how many tokens a reply has (20), token_pause seconds between them (0.01)
     break_after     cut the connection of a reply after so many tokens
+    metrics         whether /metrics has figures (true)
+
+As with the real one, an EngineCore ends with its worker, the API server with an EngineCore, and a log that can't be
+written to ends nothing. An API server that is killed leaves the others alive.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -75,9 +79,23 @@ def child(name: str, depth: int) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     name_process(name)
     if depth:
-        child("VLLM::Worker", depth - 1)
+        os.waitpid(child("VLLM::Worker", depth - 1), 0)
+        os._exit(1)
     while True:
         signal.pause()
+
+
+def end_with(core: int) -> None:
+    """Wait for an EngineCore to end, and end as vLLM does then."""
+    os.waitpid(core, 0)
+    say("(APIServer) ERROR 11-22 15:59:40 [core_client.py:1] Engine core proc EngineCore died unexpectedly\n")
+    os._exit(1)
+
+
+def say(text: str) -> None:
+    """Write to the log; the real one's logging does not fail either."""
+    with contextlib.suppress(OSError):
+        os.write(1, text.encode())
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -85,10 +103,11 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     model = ""
+    running, replies = 0, 0
     key = os.environ.get("VLLM_API_KEY")
 
     def log_message(self, format: str, *arguments: object) -> None:
-        print(f'INFO:     {self.address_string()} - "{self.requestline}" 200 OK', flush=True)
+        say(f'INFO:     {self.address_string()} - "{self.requestline}" 200 OK\n')
 
     def answer(self, data: object, status: int = 200) -> None:
         body = json.dumps(data).encode()
@@ -104,12 +123,24 @@ class Handler(BaseHTTPRequestHandler):
             while OPTIONS.get("hang_health") and Path(OPTIONS["hang_health"]).exists():
                 time.sleep(0.05)
             self.answer({})
+        elif self.path == "/metrics":
+            self.answer_metrics()
         elif self.key and self.headers.get("Authorization") != f"Bearer {self.key}":
             self.answer({"error": "Unauthorized"}, 401)
         elif self.path == "/v1/models":
             self.answer({"object": "list", "data": [{"id": self.model, "object": "model", "max_model_len": 2048}]})
         else:
             self.answer({"detail": "Not Found"}, 404)
+
+    def answer_metrics(self) -> None:
+        labels = f'{{engine="0",model_name="{self.model}"}}'
+        lines = [f"vllm:num_requests_running{labels} {Handler.running}.0", f"vllm:num_requests_waiting{labels} 0.0"]
+        lines += [f"vllm:request_success_total{labels} {Handler.replies}.0"]
+        body = ("\n".join(["# HELP x y", *lines]) + "\n" if OPTIONS.get("metrics", True) else "# nothing\n").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -122,10 +153,14 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         try:
+            Handler.running += 1
             self.stream(request)
+            Handler.replies += 1
         except (BrokenPipeError, ConnectionResetError):
-            print("fake engine: the client went away, request aborted", flush=True)
+            say("fake engine: the client went away, request aborted\n")
             self.close_connection = True
+        finally:
+            Handler.running -= 1
 
     def chunk(self, data: object) -> None:
         text = data if isinstance(data, str) else json.dumps(data)
@@ -170,12 +205,11 @@ def main() -> None:
         if "Initializing" in line:
             for _number in range(int(OPTIONS.get("children", 1))):
                 core = child("VLLM::EngineCore", 1)
-        sys.stdout.write(line.format(core=core, **fields))
-        sys.stdout.flush()
+                threading.Thread(target=end_with, args=(core,), daemon=True).start()
+        say(line.format(core=core, **fields))
         time.sleep(PAUSE)
         if OPTIONS.get("crash_after") and OPTIONS["crash_after"] in line:
-            sys.stdout.write(TRACEBACK.format(core=core))
-            sys.stdout.flush()
+            say(TRACEBACK.format(core=core))
             os._exit(int(OPTIONS.get("exit_status", 1)))
         if OPTIONS.get("stall_after") and OPTIONS["stall_after"] in line:
             while True:
