@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "profiles": ("qwen_tui.headless.profiles", N_("servers kept for later: list, show, import, export, delete")),
     "logs": ("qwen_tui.headless.logs", N_("print a server's log, or follow it")),
     "diagnose": ("qwen_tui.headless.diagnose", N_("say why a server failed, from its log")),
+    "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
 }
 

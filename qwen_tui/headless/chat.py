@@ -40,6 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help=_("any other OpenAI API, such as http://127.0.0.1:8000/v1; VLLM_API_KEY holds its key"),
     )
+    where.add_argument("--endpoint", metavar="NAME", help=_("one that `qwen-tui endpoints` lists"))
     parser.add_argument("--model", metavar="NAME", help=_("the model's name there (default: what the server serves)"))
     parser.add_argument("--system", metavar="TEXT", default="", help=_("a system message"))
     parser.add_argument("--max-tokens", type=_positive, metavar="N", help=_("the most tokens to answer with"))
@@ -117,13 +118,12 @@ async def _target(arguments: argparse.Namespace, paths: Paths) -> tuple[str, Tar
     from qwen_tui.chat.events import Target
 
     if arguments.base_url:
-        from qwen_tui.chat.served import served_models
+        return await _elsewhere(arguments.base_url, arguments.model, os.environ.get("VLLM_API_KEY") or None)
+    if arguments.endpoint:
+        from qwen_tui.server.endpoints import Endpoints
 
-        key = os.environ.get("VLLM_API_KEY") or None
-        models = [arguments.model] if arguments.model else await served_models(arguments.base_url, key)
-        if not models:
-            raise ChatError(_("{url} serves no model").format(url=arguments.base_url))
-        return models[0], Target(arguments.base_url, models[0], key)
+        endpoint = Endpoints(paths).get(arguments.endpoint)
+        return await _elsewhere(endpoint.base_url, arguments.model or endpoint.model, endpoint.api_key)
     from qwen_tui.server.service import Servers
     from qwen_tui.server.status import STATE_WORDS, ServerState
 
@@ -150,6 +150,17 @@ async def _target(arguments: argparse.Namespace, paths: Paths) -> tuple[str, Tar
         await servers.close()
     model = arguments.model or status.model_name
     return model, Target(status.spec.base_url, model, status.api_key)
+
+
+async def _elsewhere(base_url: str, model: str | None, key: str | None) -> tuple[str, Target]:
+    """Like _target, for a server that qwen-tui did not start; its first model unless one is named."""
+    from qwen_tui.chat.events import Target
+    from qwen_tui.chat.served import served_models
+
+    models = [model] if model else await served_models(base_url, key)
+    if not models:
+        raise ChatError(_("{url} serves no model").format(url=base_url))
+    return models[0], Target(base_url, models[0], key)
 
 
 @dataclass
