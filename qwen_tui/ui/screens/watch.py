@@ -33,7 +33,10 @@ _TALL = 38
 
 @dataclass(frozen=True)
 class _Plan:
-    """One chart: its title, the Points' fields it stacks, how a value is written, and its scale."""
+    """One chart: its title, the Points' fields it stacks, how a value is written, and its scale.
+
+    by_max: a column shows the highest value of its seconds, not the mean. in_numbers: it is among the numbers above.
+    """
 
     id: str
     title: str
@@ -42,13 +45,16 @@ class _Plan:
     ceiling: float | None = None
     least: float = 1.0
     by_max: bool = False
+    in_numbers: bool = False
 
 
 _OF_SERVER = (
-    _Plan("output", N_("output tok/s"), ("generation_rate",), format_per_second, least=10),
-    _Plan("queue", N_("running + waiting"), ("running", "waiting"), format_whole, least=5, by_max=True),
-    _Plan("kv", N_("KV cache"), ("kv_usage",), format_share, ceiling=1),
-    _Plan("prompt", N_("prompt tok/s"), ("prompt_rate",), format_per_second, least=10),
+    _Plan("output", N_("output tok/s"), ("generation_rate",), format_per_second, least=10, in_numbers=True),
+    _Plan(
+        "queue", N_("running + waiting"), ("running", "waiting"), format_whole, least=5, by_max=True, in_numbers=True
+    ),
+    _Plan("kv", N_("KV cache"), ("kv_usage",), format_share, ceiling=1, in_numbers=True),
+    _Plan("prompt", N_("prompt tok/s"), ("prompt_rate",), format_per_second, least=10, in_numbers=True),
     _Plan("ttft", N_("TTFT p95"), ("ttft",), format_latency, least=0.001, by_max=True),
     _Plan("itl", N_("ITL p95"), ("itl",), format_latency, least=0.001, by_max=True),
 )
@@ -200,11 +206,12 @@ class WatchScreen(RoomScreen):
         chart.show(
             Drawing(
                 title=_(plan.title),
-                value=" + ".join(plan.words(value) for value in values),
+                # Where there is little room, the numbers above say it.
+                value=" + ".join(map(plan.words, values)) if width >= 40 or not plan.in_numbers else "",
                 series=series,
                 ceiling=plan.ceiling,
                 least=plan.least,
-                show_top=None if plan.ceiling else plan.words,
+                show_top=plan.words,
                 span=per_column * width,
                 faded=faded,
             )

@@ -105,7 +105,8 @@ def _cell(first: int, both: int, is_bottom: bool) -> Run:
     if first > 0:
         if both >= 8:
             return _EIGHTHS[first], "both"
-        return _EIGHTHS[both], "first" if both - first <= first else "second"
+        # Both end in this cell, which has one colour: what stands on top must not go unseen.
+        return _EIGHTHS[both], "second" if both > first else "first"
     if both > 0:
         return _EIGHTHS[min(8, both)], "second"
     return ("▁", "zero") if is_bottom else (" ", "")
