@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flags": ("qwen_tui.headless.flags", N_("list, or search, the arguments that the engine's server takes")),
     "profiles": ("qwen_tui.headless.profiles", N_("servers kept for later: list, show, import, export, delete")),
     "logs": ("qwen_tui.headless.logs", N_("print a server's log, or follow it")),
+    "doctor": ("qwen_tui.headless.doctor", N_("check this machine; with --fix end what servers left over")),
     "diagnose": ("qwen_tui.headless.diagnose", N_("say why a server failed, from its log")),
     "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
