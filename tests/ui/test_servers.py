@@ -14,6 +14,8 @@ from textual.widgets import Button, Input, Static
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import EngineNotFound, ServerError
 from qwen_tui.paths import Paths
+from qwen_tui.server import registry
+from qwen_tui.server.plan import Change, Plan, PlanLine
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
 from qwen_tui.ui.app import QwenApp
@@ -31,6 +33,19 @@ from .conftest import ENGINE, NOW, failed, ready, running, starting, stopped, wa
 
 SMALL, WIDE = (80, 24), (140, 40)
 Snapshot = Callable[..., bool]
+
+
+@pytest.fixture(autouse=True)
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[ServerSpec]:
+    """What was planned. Every plan is well unless the test puts lines in the place of `plan.make_plan`."""
+    planned: list[ServerSpec] = []
+
+    def well(spec: ServerSpec, *_args: object, **_options: object) -> Plan:
+        planned.append(spec)
+        return Plan(spec, (PlanLine("ok", "port", f"{spec.port} is free"),), 0.12)
+
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", well)
+    return planned
 
 
 def shown(app: QwenApp) -> str:

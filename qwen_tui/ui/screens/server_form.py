@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -14,119 +11,136 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Static
+from textual.timer import Timer
+from textual.widgets import Button, Checkbox, Input, Static
 
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
-from qwen_tui.server.spec import FieldError, ServerSpec, check_fields, name_for
+from qwen_tui.server.profiles import Profile
+from qwen_tui.server.spec import FieldError, ServerSpec, name_for
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.rooms import DO, MOVE
+from qwen_tui.ui.screens.server_form_engine import EngineOfForm
+from qwen_tui.ui.screens.server_form_fields import (
+    FIELDS,
+    PLACEHOLDERS,
+    SWITCHES,
+    FormState,
+    Reading,
+    read,
+    state_of_profile,
+    state_of_spec,
+)
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
 
 if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
 
-#: Field → its label.
-FIELDS: dict[str, str] = {
-    "model": N_("Model"),
-    "name": N_("Name"),
-    "served_model_name": N_("Served model name"),
-    "host": N_("Host"),
-    "port": N_("Port"),
-    "max_model_len": N_("Max model len"),
-    "chat_template": N_("Chat template"),
-    "extra_args": N_("Extra arguments"),
-}
-_PLACEHOLDERS: dict[str, str] = {
-    "model": N_("a folder, or a hub id such as qwen/Qwen2-7B-Instruct"),
-    "served_model_name": N_("what clients ask for; empty: the model itself"),
-    "host": "127.0.0.1",
-    "port": "8000",
-    "max_model_len": N_("tokens; empty: what the model allows"),
-    "chat_template": N_("a Jinja file; empty: the model's own"),
-    "extra_args": "--gpu-memory-utilization 0.9",
-}
+#: Seconds after the last letter until the engine is looked for and the plan is made.
+_PAUSE = 0.5
 
 
-def fields_of(spec: ServerSpec) -> dict[str, str]:
-    """The texts that stand in the form for `spec`."""
-    return {
-        "model": spec.model,
-        "name": spec.name,
-        "served_model_name": spec.served_model_name,
-        "host": spec.host,
-        "port": str(spec.port),
-        "max_model_len": "" if spec.max_model_len is None else str(spec.max_model_len),
-        "chat_template": spec.chat_template,
-        "extra_args": shlex.join(spec.extra_args),
-    }
+class FormSwitch(Checkbox):
+    """A check box whose state can be told without its colour."""
+
+    @property
+    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802 - Textual's name
+        return "X" if self.value else " "
 
 
 class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     """Makes a ServerSpec and starts it; dismissed with the server's name, or None.
 
     edit: the server whose fields the form begins with; if it lives, starting asks to stop it first.
+    spec, profile: what the form begins with otherwise.
     """
 
     CSS_PATH = "server_form.tcss"
     AUTO_FOCUS = "#field-model"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "start", N_("start"), id="form.start", group=DO, priority=True),
+        Binding("ctrl+f", "flags", N_("all arguments"), id="form.flags", group=DO, priority=True),
+        Binding("ctrl+o", "profiles", N_("profiles"), id="form.profiles", group=DO, priority=True),
+        Binding("ctrl+r", "keep", N_("keep as a profile"), id="form.keep", group=DO, priority=True),
         Binding("ctrl+y", "copy_command", N_("copy command"), id="form.copy_command", group=DO, priority=True),
+        Binding("escape", "cancel", N_("cancel"), id="form.cancel", group=DO),
         Binding("tab,down", "app.focus_next", N_("next field"), id="form.next", group=MOVE),
         Binding("shift+tab,up", "app.focus_previous", N_("previous field"), id="form.previous", group=MOVE, show=False),
-        Binding("escape", "cancel", N_("cancel"), id="form.cancel", group=DO),
     ]
 
-    def __init__(self, edit: ServerStatus | None = None) -> None:
+    def __init__(
+        self, edit: ServerStatus | None = None, *, spec: ServerSpec | None = None, profile: Profile | None = None
+    ) -> None:
         super().__init__()
         self._edit = edit
-        self._engine: Engine | None = None
-        self._engine_error: QwenTuiError | None = None
+        self._profile = profile
+        if profile is not None:
+            self._first = state_of_profile(profile)
+        elif spec is not None or edit is not None:
+            self._first = state_of_spec(spec or edit.spec)  # type: ignore[union-attr]
+        else:
+            self._first = FormState({"host": "127.0.0.1"})
+        self._engine = EngineOfForm()
         self._touched: set[str] = set()
-        self._begun: dict[str, str] = {}
-        self._values: dict[str, Any] = {}
+        self._begun = self._first
+        self._read = Reading(ServerSpec("-", "MODEL"), "", frozenset(), ())
         self._errors: list[FieldError] = []
+        self._verdict = Content("")
+        self._settling: Timer | None = None
         self._starting = False
+        #: The engine that is being asked, or was asked, for its arguments.
+        self._learning: Engine | None = None
 
     @property
     def _qwen(self) -> QwenApp:
         return cast("QwenApp", self.app)
 
     def compose(self) -> ComposeResult:
-        begun = fields_of(self._edit.spec) if self._edit else {"host": "127.0.0.1"}
         with Vertical(id="form"):
-            title = _("Edit {name}").format(name=one_line(self._edit.name)) if self._edit else _("New server")
-            yield Static(Content.styled(title, "bold"), id="title")
+            yield Static(Content.styled(self._title(), "bold"), id="title")
             with VerticalScroll(id="fields", can_focus=False):
                 for field, label in FIELDS.items():
                     with Horizontal(classes="row"):
                         yield Static(Content(_(label)), classes="label")
                         yield Input(
-                            plain(begun.get(field, "")),
-                            placeholder=_(_PLACEHOLDERS.get(field, "")),
+                            plain(self._first.fields.get(field, "")),
+                            placeholder=_(PLACEHOLDERS.get(field, "")),
                             id=f"field-{field}",
                             compact=True,
                             select_on_focus=False,
                         )
                     yield Static(id=f"error-{field}", classes="error")
+                with Horizontal(classes="row"):
+                    yield Static(Content(""), classes="label")
+                    for switch, label in SWITCHES.items():
+                        on = switch in self._first.switches
+                        yield FormSwitch(Content(_(label)), on, id=f"switch-{switch}", compact=True)
                 yield Static(id="warning")
                 yield Static(id="engine")
+                yield Static(id="differs")
                 yield Static(id="command")
+            yield Static(id="verdict")
             yield Static(id="trouble")
             yield Button(_("Start"), id="start", compact=True, variant="primary")
             yield KeyBar()
 
+    def _title(self) -> str:
+        if self._edit is not None:
+            return _("Edit {name}").format(name=one_line(self._edit.name))
+        if self._profile is not None and self._profile.name:
+            return _("New server, from the profile {name}").format(name=self._profile.name)
+        return _("New server")
+
     def on_mount(self) -> None:
         for field in self.query(Input):
             field.cursor_blink = False  # each blink would cross the SSH connection
-        if self._edit is None:
+        if not self._first.fields.get("port"):
             self._offer_port()
-        self._begun = self._fields()
+        self._begun = self._state()
         self._check()
-        self.run_worker(self._find_engine(), group="engine")
+        self._settle()
 
     def _offer_port(self) -> None:
         used = {status.spec.port for status in self._qwen.statuses if status.state.is_alive}
@@ -139,26 +153,38 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             return  # the field stays empty; starting says why
         self.query_one("#field-port", Input).value = str(port)
 
-    async def _find_engine(self) -> None:
-        services = self._qwen.services
-        try:
-            self._engine = await asyncio.to_thread(services.find_engine, services.paths, services.settings.engine)
-            self._engine_error = None
-        except QwenTuiError as error:
-            self._engine_error = error
-        if self.is_attached:
-            self._draw()
-
     # As one types
 
-    def _fields(self) -> dict[str, str]:
-        return {field: self.query_one(f"#field-{field}", Input).value for field in FIELDS}
+    def _state(self) -> FormState:
+        fields = {field: self.query_one(f"#field-{field}", Input).value for field in FIELDS}
+        on = frozenset(switch for switch in SWITCHES if self.query_one(f"#switch-{switch}", Checkbox).value)
+        return FormState(fields, on)
+
+    def _fill(self, state: FormState) -> None:
+        """Put other texts into the fields."""
+        for field in FIELDS:
+            self.query_one(f"#field-{field}", Input).value = plain(state.fields.get(field, ""))
+        for switch in SWITCHES:
+            self.query_one(f"#switch-{switch}", Checkbox).value = switch in state.switches
+        if not state.fields.get("port"):
+            self._offer_port()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         self._touched.add((event.input.id or "").removeprefix("field-"))
+        self._changed()
+
+    def on_checkbox_changed(self, event: Checkbox.Changed) -> None:
+        event.stop()
+        self._changed()
+
+    def _changed(self) -> None:
         self._set("#trouble", Content(""))
+        self._verdict = Content("")
         self._check()
+        if self._settling is not None:
+            self._settling.stop()
+        self._settling = self.set_timer(_PAUSE, self._settle)
 
     def on_descendant_blur(self, event: events.DescendantBlur) -> None:
         # An empty field is only complained about once it was left.
@@ -175,32 +201,79 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
 
     def _check(self) -> None:
         """Read the fields; draw what is wrong and the command."""
-        fields = self._fields()
         others = [status for status in self._qwen.statuses if self._edit is None or status.name != self._edit.name]
         living = {status.name: status for status in others if status.state.is_alive}
-        self._values, self._errors = check_fields(fields, tuple(living))
-        name, port = self._values.get("name"), self._values.get("port")
-        if name in living:
-            self._errors.append(FieldError("name", _("Name: “{name}” runs already").format(name=name)))
+        self._read = read(self._state(), tuple(living))
+        self._errors = list(self._read.errors)
+        spec, known = self._read.spec, self._read.known
+        if "name" in known and spec.name in living:
+            self._errors.append(FieldError("name", _("Name: “{name}” runs already").format(name=spec.name)))
         for status in living.values():
-            if status.spec.port == port:
+            if "port" in known and status.spec.port == spec.port:
                 self._errors.append(
-                    FieldError("port", _("Port: {port} is used by “{name}”").format(port=port, name=status.name))
+                    FieldError("port", _("Port: {port} is used by “{name}”").format(port=spec.port, name=status.name))
                 )
         self._draw()
 
+    def _settle(self) -> None:
+        """Typing has paused: do what takes longer."""
+        self.run_worker(self._look_further(), group="engine", exclusive=True)
+
+    async def _look_further(self) -> None:
+        """Find the engine, make the plan, and learn the engine's arguments, in the order of how long each takes."""
+        services = self._qwen.services
+        await self._engine.find(services, self._read.engine)
+        if not self.is_attached:
+            return
+        self._draw()
+        engine = self._engine.engine
+        if engine is None:
+            return
+        if self._engine.schema is None and self._learning is not engine:
+            # A worker of its own: what is typed meanwhile does not begin it anew.
+            self._learning = engine
+            self.run_worker(self._learn(), group="learn", exclusive=True)
+        await self._make_verdict(engine)
+
+    async def _learn(self) -> None:
+        await self._engine.learn(self._qwen.services.paths, self._draw_engine)
+        self._draw()
+
+    async def _make_verdict(self, engine: Engine) -> None:
+        is_alive = self._edit is not None and self._edit.state.is_alive
+        if self._errors or is_alive:
+            return  # what it runs on is not free for the plan
+        from qwen_tui.ui.screens.plan import plan_of, verdict
+
+        plan = await plan_of(self._read.spec, engine, self._qwen.services.paths, self._engine.schema)
+        if self.is_attached:
+            self._verdict = verdict(plan)
+            self._draw()
+
+    # Drawing
+
     def _draw(self) -> None:
+        if not self.is_attached:
+            return
         by_field = {error.field: error for error in reversed(self._errors)}
         for field in FIELDS:
             error = by_field.get(field) if field in self._touched else None
             text = "\n".join(part for part in (error.title, error.hint) if part) if error else ""
+            if field == "extra_args" and not text:
+                text = "\n".join(map(str, self._engine.problems(self._read.spec.extra_args)))
             self._set(f"#error-{field}", Content(plain(text)))
+        model = self._read.spec.model if "model" in self._read.known else ""
         name = self.query_one("#field-name", Input)
-        model = self._values.get("model", "")
-        name.placeholder = name_for(model, self._values.get("served_model_name", "")) if model else ""
+        name.placeholder = name_for(model, self._read.spec.served_model_name) if model else ""
         self._set("#warning", self._warning())
-        self._set("#engine", self._engine_line())
+        self._draw_engine()
+        self._set("#differs", self._engine.differences(self._read.spec.extra_args))
         self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", plain(self.command)))
+        self._set("#verdict", self._verdict)
+
+    def _draw_engine(self) -> None:
+        if self.is_attached:
+            self._set("#engine", self._engine.line())
 
     def _set(self, selector: str, content: Content) -> None:
         widget = self.query_one(selector, Static)
@@ -209,43 +282,26 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             widget.update(content)
 
     def _warning(self) -> Content:
-        host = self._values.get("host", "")
+        spec, known = self._read.spec, self._read.known
         lines: list[str] = []
-        if host and not ServerSpec(name="-", model="-", host=host).is_loopback:
+        if "host" in known and not spec.is_loopback:
             lines.append(
                 _(
                     "{host} can be reached from other machines: an API key will be made, and asked of every client"
-                ).format(host=one_line(host))
+                ).format(host=one_line(spec.host))
             )
-        name = self._values.get("name")
-        known = {status.name for status in self._qwen.statuses if not status.state.is_alive}
-        if self._edit is None and name in known:
-            lines.append(_("“{name}” is known and does not run: it is replaced").format(name=name))
+        dead = {status.name for status in self._qwen.statuses if not status.state.is_alive}
+        if self._edit is None and "name" in known and spec.name in dead:
+            lines.append(_("“{name}” is known and does not run: it is replaced").format(name=spec.name))
         if self._edit is not None and self._edit.state.is_alive:
             lines.append(_("It runs: starting it with these values stops it first"))
         return Content.styled("\n".join(lines), "$text-warning")
 
-    def _engine_line(self) -> Content:
-        if self._engine_error is not None:
-            return Content.styled(plain(str(self._engine_error)), "$text-error")
-        if self._engine is None:
-            return Content.styled(_("looking for an engine…"), "$foreground-muted")
-        return Content.assemble(
-            (_("engine"), "$foreground-muted"), f"  vLLM {self._engine.version} ({self._engine.platform})"
-        )
-
     @property
     def command(self) -> str:
         """The exact command of what is in the fields now."""
-        python = str(self._engine.python) if self._engine else "python"
-        return self._spec({"name": "-", "model": "MODEL", **self._values}).shell_command(python)
-
-    def _spec(self, values: Mapping[str, Any]) -> ServerSpec:
-        spec = ServerSpec(**values)
-        if self._edit is None:
-            return spec
-        # What the form does not show stays as it was.
-        return dataclasses.replace(spec, env=self._edit.spec.env, restart=self._edit.spec.restart)
+        engine = self._engine.engine
+        return self._read.spec.shell_command(str(engine.python) if engine else "python")
 
     # Doing
 
@@ -253,34 +309,80 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         self.app.copy_to_clipboard(self.command)
         self.notify(_("The command is copied"), markup=False)
 
-    def action_start(self) -> None:
+    def _is_right(self) -> bool:
+        """Whether the fields can be read; else the first that can't has the focus."""
         self._touched.update(FIELDS)
         self._check()
         if self._errors:
             self.query_one(f"#field-{self._errors[0].field}", Input).focus()
-            return
-        if not self._starting:
+        return not self._errors
+
+    def action_start(self) -> None:
+        if self._is_right() and not self._starting:
             self._starting = True
-            self.run_worker(self._start(self._spec(self._values)), group="start")
+            self.run_worker(self._start(self._read.spec), group="start")
 
     async def _start(self, spec: ServerSpec) -> None:
+        from qwen_tui.ui.screens.starting import plan_and_start
         from qwen_tui.ui.screens.stopping import ask_and_stop
 
         try:
-            if self._engine is None:
-                await self._find_engine()
-            if self._engine is None:
+            await self._engine.find(self._qwen.services, self._read.engine)
+            self._draw_engine()
+            if self._engine.engine is None:
                 return  # the form says so
             if self._edit is not None and self._edit.state.is_alive and not await ask_and_stop(self._qwen, self._edit):
                 return
             self._set("#trouble", Content.styled(_("starting…"), "$foreground-muted"))
-            status = await self._qwen.services.servers.start(spec, self._engine)
+            outcome = await plan_and_start(self._qwen, spec, engine=self._engine.engine, schema=self._engine.schema)
         except QwenTuiError as error:
             self._set("#trouble", Content.styled(plain(str(error)), "$text-error"))
         else:
-            self.dismiss(status.name)
+            if outcome.name is not None:
+                self.dismiss(outcome.name)
+                return
+            self._set("#trouble", Content(""))
+            if outcome.spec != spec:
+                self._fill(state_of_spec(outcome.spec, self._read.engine))
         finally:
             self._starting = False
+
+    def action_flags(self) -> None:
+        self.run_worker(self._choose_flags(), group="flags", exclusive=True)
+
+    async def _choose_flags(self) -> None:
+        from qwen_tui.ui.screens.flags import FlagsScreen
+
+        if self._engine.engine is None:
+            self.notify(_("The engine tells what arguments there are, and none is found"), markup=False)
+            return
+        words = await self.app.push_screen_wait(FlagsScreen(self._engine, self._read.spec.extra_args))
+        if words is not None:
+            self.query_one("#field-extra_args", Input).value = shlex.join(words)
+
+    def action_profiles(self) -> None:
+        from qwen_tui.ui.screens.profiles import ProfilesScreen
+
+        def picked(profile: Profile | None) -> None:
+            if profile is not None:
+                self._profile = profile
+                self._fill(state_of_profile(profile))
+
+        self.app.push_screen(ProfilesScreen(), picked)
+
+    def action_keep(self) -> None:
+        if self._is_right():
+            self.run_worker(self._keep(), group="keep", exclusive=True)
+
+    async def _keep(self) -> None:
+        from qwen_tui.ui.screens.profile_dialogs import ask_and_save
+
+        known = self._profile.name if self._profile else self._read.spec.name
+        profile = Profile.of_spec(known, self._read.spec, self._read.engine)
+        kept = await ask_and_save(self._qwen, profile)
+        if kept is not None:
+            self._profile = kept
+            self._begun = self._state()
 
     def action_cancel(self) -> None:
         self.run_worker(self._cancel(), group="cancel", exclusive=True)
@@ -288,7 +390,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     async def _cancel(self) -> None:
         from qwen_tui.ui.screens.dialogs import Confirm
 
-        if self._fields() != self._begun:
+        if self._state() != self._begun:
             question = Confirm(_("Close the form?"), _("What you typed is lost."), _("close it"))
             if await self.app.push_screen_wait(question) != "yes":
                 return

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -20,8 +21,12 @@ from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets import server_detail
+from qwen_tui.ui.widgets.failure_card import Found, Run, failure_card, look, run_of
 from qwen_tui.ui.widgets.phase_bar import PhaseBar
 from qwen_tui.ui.widgets.server_list import ServerList
+
+if TYPE_CHECKING:
+    from qwen_tui.server.profiles import Profile
 
 
 class ServersScreen(RoomScreen):
@@ -41,6 +46,10 @@ class ServersScreen(RoomScreen):
             "pagedown", "scroll_detail(1)", N_("scroll the details"), id="servers.page_down", show=False, group=MOVE
         ),
         Binding("pageup", "scroll_detail(-1)", N_("scroll them back"), id="servers.page_up", show=False, group=MOVE),
+        Binding("1", "mend", N_("start it mended"), id="servers.mend", group=DO),
+        Binding("v", "view_line", N_("see the line"), id="servers.view_line", group=DO),
+        Binding("o", "profiles", N_("profiles"), id="servers.profiles", group=DO),
+        Binding("a", "again", N_("what worked last"), id="servers.again", group=DO),
         Binding("r", "refresh", N_("refresh"), id="servers.refresh", group=DO),
     ]
 
@@ -54,6 +63,11 @@ class ServersScreen(RoomScreen):
             yield Static(id="facts")
             yield Static(id="command")
         yield Static(id="empty")
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Run that failed → its diagnosis; None while its log is being read.
+        self._found: dict[Run, Found | None] = {}
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
@@ -100,11 +114,38 @@ class ServersScreen(RoomScreen):
             self._set("#card", server_detail.headline(status))
             self._set("#facts", server_detail.facts(status, self.qwen.services.clock(), self._detail_width))
         else:
-            self._set("#card", server_detail.card(status))
+            failed = status.state is ServerState.FAILED
+            self._set("#card", failure_card(status, self._found_for(status)) if failed else server_detail.card(status))
             self._set("#facts", Content(""))
         self.query_one(PhaseBar).show(status.start if starting else None)
         command = plain(server_detail.command(status))
         self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", command))
+
+    # Diagnosis
+
+    def _found_for(self, status: ServerStatus) -> Found | None:
+        """The diagnosis of this run; asked for once, None until it is there."""
+        run = run_of(status)
+        if run not in self._found:
+            self._found[run] = None
+            self.run_worker(self._diagnose(run, status), group="diagnose")
+        return self._found[run]
+
+    async def _diagnose(self, run: Run, status: ServerStatus) -> None:
+        found = Found()
+        try:
+            found = await asyncio.to_thread(look, status, self.qwen.services.paths.servers)
+        finally:
+            self._found[run] = found
+        self._draw_detail()
+        self.refresh_bindings()
+
+    @property
+    def _found_now(self) -> Found:
+        """What is known of the failure under the cursor."""
+        status = self.chosen
+        failed = status is not None and status.state is ServerState.FAILED
+        return (self._found.get(run_of(status)) if failed and status else None) or Found()
 
     @property
     def _detail_width(self) -> int:
@@ -121,12 +162,17 @@ class ServersScreen(RoomScreen):
     def binding_text(self, binding: Binding) -> str:
         status = self.chosen if self.is_mounted else None
         if status is None:
-            return binding.description if binding.action in ("new", "refresh") else ""
+            return binding.description if binding.action in ("new", "refresh", "profiles") else ""
         alive = status.state.is_alive
         if binding.action == "main":
             if status.state is ServerState.READY:
                 return N_("chat")
             return N_("log") if alive else N_("start")
+        found = self._found_now
+        if (binding.action == "mend" and found.mended is None) or (
+            binding.action == "view_line" and not (found.diagnosis and found.diagnosis.line_number)
+        ):
+            return ""
         if (binding.action == "stop" and not alive) or (binding.action == "delete" and alive):
             return ""
         return binding.description
@@ -142,27 +188,86 @@ class ServersScreen(RoomScreen):
         else:
             self.qwen.action_room("chat" if status.state is ServerState.READY else "logs")
 
-    async def _start(self, spec: ServerSpec) -> None:
-        services = self.qwen.services
+    async def _start(self, spec: ServerSpec, engine_setting: str = "", *, ask_about_warnings: bool = True) -> None:
+        """Start `spec` with its plan before it; the plan may end in the form."""
+        from qwen_tui.ui.screens.starting import plan_and_start
+
         try:
-            engine = await asyncio.to_thread(services.find_engine, services.paths, services.settings.engine)
-            await services.servers.start(spec, engine)
+            outcome = await plan_and_start(
+                self.qwen, spec, engine_setting=engine_setting, ask_about_warnings=ask_about_warnings
+            )
         except QwenTuiError as error:
             from qwen_tui.ui.screens.dialogs import ErrorDialog
 
             self.app.push_screen(ErrorDialog(error))
-        await self.qwen.refresh_servers()
+            await self.qwen.refresh_servers()
+            return
+        if outcome.edit:
+            self._open_form(spec=outcome.spec)
+        await self._started(outcome.name)
+
+    def action_mend(self) -> None:
+        mended = self._found_now.mended
+        if mended is None:
+            self.notify(_("There is no correction to start it with"), markup=False)
+            return
+        self.run_worker(self._start(mended, ask_about_warnings=False), group="start", exclusive=True)
+
+    async def action_view_line(self) -> None:
+        from qwen_tui.ui.widgets.log_view import LogView
+
+        status, diagnosis = self.chosen, self._found_now.diagnosis
+        if status is None or diagnosis is None or not diagnosis.line_number:
+            self.notify(_("No line of its log says why"), markup=False)
+            return
+        self.qwen.choose(status.name)
+        await self.qwen.switch_mode("logs")
+        room = self.qwen.room
+        if room is not None:
+            view = room.query_one(LogView)
+            view.show(status.log)
+            view.jump_to_line(diagnosis.line_number)
+
+    def action_again(self) -> None:
+        self.run_worker(self._again(), group="start", exclusive=True)
+
+    async def _again(self) -> None:
+        """Start what answered last, or go to it if it runs."""
+        from qwen_tui.server.registry import last_working
+
+        found = await asyncio.to_thread(last_working, self.qwen.services.paths.servers)
+        if found is None:
+            self.notify(_("No server has been ready yet"), markup=False)
+            return
+        spec, python = found
+        if any(status.name == spec.name and status.state.is_alive for status in self.qwen.statuses):
+            self.select(spec.name)
+            self.notify(_("“{name}” runs already").format(name=spec.name), markup=False)
+            return
+        await self._start(spec, python if await asyncio.to_thread(Path(python).exists) else "")
 
     def action_new(self) -> None:
-        from qwen_tui.ui.screens.server_form import ServerForm
-
-        self.app.push_screen(ServerForm(), self._started)
+        self._open_form()
 
     def action_edit(self) -> None:
+        if self.chosen is not None:
+            self._open_form(self.chosen)
+
+    def _open_form(
+        self, edit: ServerStatus | None = None, *, spec: ServerSpec | None = None, profile: Profile | None = None
+    ) -> None:
         from qwen_tui.ui.screens.server_form import ServerForm
 
-        if self.chosen is not None:
-            self.app.push_screen(ServerForm(self.chosen), self._started)
+        self.app.push_screen(ServerForm(edit, spec=spec, profile=profile), self._started)
+
+    def action_profiles(self) -> None:
+        from qwen_tui.ui.screens.profiles import ProfilesScreen
+
+        def picked(profile: Profile | None) -> None:
+            if profile is not None:
+                self._open_form(profile=profile)
+
+        self.app.push_screen(ProfilesScreen(), picked)
 
     async def _started(self, name: str | None) -> None:
         if name is not None:
@@ -223,6 +328,10 @@ def _empty_text() -> Content:
         ("n", "bold $text-accent"),
         "  ",
         _("start one: a model's folder or its hub id is all it needs"),
+        "\n",
+        ("o", "bold $text-accent"),
+        "  ",
+        _("begin with a profile: 24 GB card, long context, several GPUs, LoRA, tools, CPU…"),
         "\n\n",
         _("Nothing to serve? In a shell, {command} brings a small model and starts it.").format(
             command="qwen-tui demo"

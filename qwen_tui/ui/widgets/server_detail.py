@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len
 from textual.content import Content
 
 from qwen_tui.i18n import _
 from qwen_tui.server.service import describe_exit
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
-from qwen_tui.ui.text import cut_middle, one_line, plain
+from qwen_tui.ui.text import cut_middle, one_line
 from qwen_tui.ui.theme import STATE_LOOK
 from qwen_tui.ui.widgets.server_list import uptime
 
@@ -22,24 +24,24 @@ def headline(status: ServerStatus) -> Content:
 
 
 def card(status: ServerStatus) -> Content:
-    """What happened, why, and what to press, for a server that does not run."""
-    failed = status.state is ServerState.FAILED
+    """What happened and what to press, for a server that was stopped; `failure_card` is for one that failed."""
     asked = status.exit is not None and status.exit.asked
     what = _("It was stopped.") if asked else one_line(describe_exit(status))
-    lines = [headline(status), Content(""), Content.styled(what, "$text-error" if failed else "")]
+    lines = [headline(status), Content(""), Content(what)]
     if status.restarts:
         lines.append(Content(_("Restarted {count} times by its keeper.").format(count=status.restarts)))
-    if failed and status.cause:
-        lines += [Content(""), Content.styled(_("Why"), "bold"), Content(plain(status.cause).strip())]
-    lines.append(Content(""))
-    for key, text in (
+    keys = [
         ("enter", _("start it again")),
         ("l", _("read its log")),
         ("e", _("change it")),
         ("d", _("delete its record and log")),
-    ):
-        lines.append(Content.assemble((f"{key:<5}", "bold $text-accent"), "  ", text))
-    return Content("\n").join(lines)
+    ]
+    return Content("\n").join([*lines, Content(""), *key_lines(keys)])
+
+
+def key_lines(keys: Sequence[tuple[str, str]]) -> list[Content]:
+    """What to press: key and text, a line each."""
+    return [Content.assemble((f"{key:<5}", "bold $text-accent"), "  ", text) for key, text in keys]
 
 
 def facts(status: ServerStatus, now: float, width: int) -> Content:
