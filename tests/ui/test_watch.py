@@ -135,6 +135,18 @@ async def test_everything_fits_on_the_smallest_screen(services: Services, watch:
         }  # fmt: skip
 
 
+async def test_a_terminal_that_shrinks_and_grows_is_filled_again(services: Services, watch: StillWatch) -> None:
+    with_servers(services, ready())
+    async with running(services, "watch", size=(200, 60)) as (app, pilot):
+        await wait_until(pilot, lambda: "↑5,000" in chart(app, "output"))
+        room, below = app.screen.query_one("#watch"), app.screen.query_one("#below")
+        await pilot.resize_terminal(80, 24)
+        await wait_until(pilot, lambda: room.max_scroll_y == 0 and below.region.bottom == room.region.bottom)
+        await pilot.resize_terminal(200, 60)
+        await wait_until(pilot, lambda: len(chart(app, "cpu").split("\n")) > 8)
+        await wait_until(pilot, lambda: room.max_scroll_y == 0 and below.region.bottom == room.region.bottom)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (200, 60)], ids=["80x24", "200x60"])
 def test_watch(services: Services, watch: StillWatch, snap_compare: Any, size: tuple[int, int]) -> None:
     with_servers(services, ready())
