@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from qwen_tui.engine.arguments import ArgumentSchema
 from qwen_tui.engine.find import Engine, site_packages
 from qwen_tui.paths import Paths
+from qwen_tui.server.spec import ServerSpec
 
 #: vLLM has it since 0.16.
 _FLAG = "--disable-access-log-for-endpoints"
@@ -27,6 +29,24 @@ def quiet_words(engine: Engine, words: Sequence[str], paths: Paths | None = None
     schema = ArgumentSchema.cached(engine, paths) if paths is not None else None
     knows = _FLAG in schema.by_name if schema is not None else _sources_know(engine)
     return (_FLAG, _ENDPOINTS) if knows else ()
+
+
+def quieted(spec: ServerSpec, engine: Engine, paths: Paths | None = None) -> ServerSpec:
+    """`spec` with the words that this engine takes among its extra arguments, and without them for one that does not.
+
+    Reads files: some milliseconds. Once more on its own result it changes nothing.
+    """
+    words = without_quiet_words(spec.extra_args)
+    return dataclasses.replace(spec, extra_args=(*words, *quiet_words(engine, words, paths)))
+
+
+def without_quiet_words(words: Sequence[str]) -> tuple[str, ...]:
+    """`words` without what `quieted` added: for a form, in which a person only sees what a person chose."""
+    ours = (_FLAG, _ENDPOINTS)
+    for place in range(len(words) - 1):
+        if tuple(words[place : place + 2]) == ours:
+            return (*words[:place], *words[place + 2 :])
+    return tuple(words)
 
 
 def _sources_know(engine: Engine) -> bool:

@@ -16,7 +16,7 @@ from qwen_tui.hardware.gpus import Gpu, GpuProcess
 from qwen_tui.hardware.host import Host
 from qwen_tui.hardware.machine import Machine, MachineState
 from qwen_tui.headless.top import _lines, sample_json
-from qwen_tui.server.quiet import quiet_words
+from qwen_tui.server.quiet import quiet_words, quieted, without_quiet_words
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState, ServerStatus
 from qwen_tui.server.watch import MetricsClient, Source, Watch, can_be_asked
@@ -299,3 +299,13 @@ def test_our_questions_stay_out_of_the_log_where_the_engine_can(engine_with: Cal
     for given in ("--disable_access_log_for_endpoints=/x", "--disable-uvicorn-access-log", "--config", *words[:1]):
         assert quiet_words(engine, [given]) == ()
     assert quiet_words(engine_with("disable_uvicorn_access_log = False"), []) == ()
+
+
+def test_a_specification_follows_the_engine_it_is_started_with(engine_with: Callable[[str], Engine]) -> None:
+    spec = ServerSpec("w", "some/model", extra_args=("--enforce-eager",))
+    knows = engine_with("disable_access_log_for_endpoints: str | None = None")
+    quiet = quieted(spec, knows)
+    assert quiet.argv("python")[-3:] == ["--enforce-eager", "--disable-access-log-for-endpoints", "/health,/metrics"]
+    assert quieted(quiet, knows) == quiet
+    assert without_quiet_words(quiet.extra_args) == spec.extra_args
+    assert quieted(quiet, engine_with("")) == spec

@@ -187,6 +187,7 @@ class WatchScreen(RoomScreen):
     def _draw_charts(self, faded: bool) -> None:
         now = self._watch.points[-1].tick if self._watch.points else 0
         has_gpus = self._watch.machine is not None and bool(self._watch.machine.gpus)
+        self.set_class(not has_gpus, "-without-gpus")
         for plan in _OF_SERVER:
             self._draw_chart(plan, now, faded)
         for plan in _OF_MACHINE_GPU if has_gpus else _OF_MACHINE_CPU:
@@ -197,7 +198,7 @@ class WatchScreen(RoomScreen):
         width = chart.columns_wide
         if not width or not chart.display:
             return
-        per_column = self._per_column(width)
+        per_column = self._per_column
         points = self._watch.points
         newest = points[-1] if points else None
         # Rates as the numbers above have them: over a few seconds, so that they can be read.
@@ -212,13 +213,15 @@ class WatchScreen(RoomScreen):
                 ceiling=plan.ceiling,
                 least=plan.least,
                 show_top=plan.words,
-                span=per_column * width,
+                span=self._seconds_shown,
                 faded=faded,
             )
         )
 
-    def _per_column(self, width: int) -> int:
-        return max(1, -(-SPANS[self._place] // width))
+    @property
+    def _per_column(self) -> int:
+        """Seconds in a column: the same in every chart, though one may be a column wider than another."""
+        return max(1, -(-SPANS[self._place] // (self._chart_width or 1)))
 
     @property
     def _place(self) -> int:
@@ -232,8 +235,7 @@ class WatchScreen(RoomScreen):
 
     @property
     def _seconds_shown(self) -> int:
-        width = self._chart_width
-        return self._per_column(width) * width if width else SPANS[self._place]
+        return self._per_column * self._chart_width or SPANS[self._place]
 
     def _set(self, selector: str, content: Content) -> None:
         widget = self.query_one(selector, Static)
