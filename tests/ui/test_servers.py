@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +22,13 @@ from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
 from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.screens.dialogs import Choice, Confirm, ErrorDialog
 from qwen_tui.ui.screens.help import HelpScreen
+from qwen_tui.ui.screens.plan import PlanScreen
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.screens.server_form import ServerForm
 from qwen_tui.ui.screens.servers import ServersScreen
 from qwen_tui.ui.screens.stopping import StopScreen
 from qwen_tui.ui.services import Services
+from qwen_tui.ui.widgets.log_view import LogView
 from qwen_tui.ui.widgets.phase_bar import PhaseBar, bar
 from qwen_tui.ui.widgets.server_list import ServerList, row
 
@@ -111,7 +114,7 @@ def test_servers(services: Services, snap_compare: Snapshot, language: str, scre
 @pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
 def test_form(services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int]) -> None:
     def engine_found(app: QwenApp) -> bool:
-        return isinstance(app.screen, ServerForm) and "vLLM" in text_of(app, "#engine")
+        return isinstance(app.screen, ServerForm) and bool(text_of(app, "#verdict"))
 
     given = picture(services, language, (ready(),), "n", "q", "slash", "Q", until=engine_found)
     assert snap_compare(**given, terminal_size=size)
@@ -468,3 +471,157 @@ async def test_editing_a_running_server_asks_to_stop_it_first(services: Services
         await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
     assert [name for name, _what in fake.calls] == ["stop", "start", "close"]
     assert fake.calls[1][1] == dataclasses.replace(spec, max_model_len=8192)
+
+
+# The plan
+
+
+def badly(spec: ServerSpec, *_args: object, **_options: object) -> Plan:
+    """A plan that finds port 8000 taken, and warns about the rest."""
+    lines = [PlanLine("ok", "weights", "whole: 15.2 GB in 4 files"), PlanLine("warn", "files", "up to 1,024 [bold]")]
+    if spec.port == 8000:
+        change = Change("port 8001", fields={"port": 8001})
+        lines.append(PlanLine("stop", "port", "8000 is taken by 77 nginx", "Take another: 8001 is free", change))
+    return Plan(spec, tuple(lines), 0.12)
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
+def test_plan(
+    services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
+    given = picture(services, language, (stopped(),), "enter", until=lambda app: isinstance(app.screen, PlanScreen))
+    assert snap_compare(**given, terminal_size=size)
+
+
+async def test_a_digit_mends_the_plan_and_enter_starts(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
+    fake = with_servers(services, stopped())
+    async with running(services) as (app, pilot):
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        await wait_until(pilot, lambda: "✗ stop" in shown(app) and "up to 1,024 [bold]" in shown(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        assert fake.calls == []
+        await pilot.press("9", "1")
+        await wait_until(pilot, lambda: "it can start, with 1 warning" in shown(app))
+        assert "changed: port 8001" in shown(app)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STARTING)
+    assert fake.calls[0] == ("start", dataclasses.replace(stopped().spec, port=8001))
+
+
+async def test_the_plan_leads_to_the_form_with_its_changes(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
+    fake = with_servers(services, stopped())
+    async with running(services) as (app, pilot):
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        await pilot.press("1")
+        await wait_until(pilot, lambda: "changed: port 8001" in shown(app))
+        await pilot.press("e")
+        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
+        await wait_until(pilot, lambda: bool(app.screen.query("#field-port")))
+        assert app.screen.query_one("#field-port", Input).value == "8001"
+        assert fake.calls == []
+
+
+async def test_the_form_says_beside_itself_what_the_plan_found_and_takes_its_changes(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
+    fake = with_servers(services)
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot)
+        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
+        await wait_until(pilot, lambda: "would fail · Port: 8000 is taken" in text_of(app, "#verdict"))
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        await pilot.press("1")
+        await wait_until(pilot, lambda: "changed: port 8001" in shown(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
+        await wait_until(pilot, lambda: app.screen.query_one("#field-port", Input).value == "8001")
+        assert fake.calls == []
+
+
+# The failure card
+
+
+def broken(folder: Path) -> ServerStatus:
+    """A server that asked for more context than its KV cache holds, with its log."""
+    log = folder / "server.log"
+    log.write_text(
+        "(APIServer pid=1) INFO 11-22 15:58:57 [api_utils.py:286] non-default args: {'model': 'm'}\n"
+        + "(EngineCore pid=2) INFO 11-22 15:59:16 [core.py:133] loading\n" * 40
+        + "(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1] Traceback (most recent call last):\n"
+        '(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1]   File "kv_cache_utils.py", line 1, in check\n'
+        "(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1] ValueError: To serve at least one request with the "
+        "models's max seq len (32768), (1.75 GiB KV cache is needed, which is larger than the available KV cache "
+        "memory (0.06 GiB). Based on the available memory, the estimated maximum model length is 1040. Try "
+        "increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.\n"
+        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
+    )
+    spec = ServerSpec("broken", "qwen/Qwen2", max_model_len=32768)
+    return failed("broken", spec=spec, log=log, cause="")
+
+
+@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
+def test_failure_card(
+    services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    def diagnosed(app: QwenApp) -> bool:
+        return "--max-model-len 32768 → 1040" in text_of(app, "#card")
+
+    assert snap_compare(**picture(services, language, (broken(tmp_path),), until=diagnosed), terminal_size=size)
+
+
+async def test_one_key_mends_a_failed_server(services: Services, tmp_path: Path) -> None:
+    fake = with_servers(services, broken(tmp_path))
+    async with running(services) as (app, pilot):
+        await wait_until(pilot, lambda: "--max-model-len 32768 → 1040" in text_of(app, "#card"))
+        await pilot.press("1")
+        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STARTING)
+    assert fake.calls[0] == ("start", dataclasses.replace(broken(tmp_path).spec, max_model_len=1040))
+
+
+async def test_the_line_that_says_why_is_shown_in_the_log(services: Services, tmp_path: Path) -> None:
+    with_servers(services, broken(tmp_path))
+    async with running(services) as (app, pilot):
+        await wait_until(pilot, lambda: "line 44" in text_of(app, "#card"))
+        await pilot.press("v")
+        await wait_until(pilot, lambda: app.room is not None and app.room.ROOM == "logs")
+        view = app.screen.query_one(LogView)
+        await wait_until(pilot, lambda: view.page.current is not None and "1040" in view.page.current.text)
+
+
+async def test_a_failure_without_a_correction_has_no_key_for_one(services: Services) -> None:
+    fake = with_servers(services, failed())
+    async with running(services) as (app, pilot):
+        await wait_until(pilot, lambda: "reading its log" not in text_of(app, "#card"))
+        await pilot.press("1", "v")
+        await wait_until(pilot, lambda: any("no correction" in notice.message for notice in app._notifications))
+        assert fake.calls == []
+        assert app.room is not None
+        assert app.room.ROOM == "servers"
+
+
+# What worked last
+
+
+async def test_what_worked_last_is_one_key_away(services: Services) -> None:
+    fake = with_servers(services)
+    async with running(services) as (app, pilot):
+        await pilot.press("a")
+        await wait_until(pilot, lambda: any("No server has been" in notice.message for notice in app._notifications))
+        spec = ready("old").spec
+        launch = {"id": "1", "spec": spec.to_json(), "engine": {"python": "/no/such/python"}}
+        registry.mark_ready(registry.Record(services.paths.servers / "old", launch, {}, kept=True))
+        await pilot.press("a")
+        await wait_until(pilot, lambda: [status.name for status in app.statuses] == ["old"])
+        await pilot.press("a")
+        await wait_until(pilot, lambda: any("runs already" in notice.message for notice in app._notifications))
+    assert [call for call in fake.calls if call[0] == "start"] == [("start", spec)]
