@@ -8,7 +8,7 @@ Whatever could make a line show something else than its bytes say (a carriage re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,8 +16,6 @@ from qwen_tui.logs.parse import Level, LogLine
 
 #: What comes after these may have overwritten what came before: the first bytes tell nothing.
 _MOVES = rb"[\r\x08\x1b]|\xc2\x9b"
-#: What `plain_text` takes out or turns into something else: text may be together that is apart in the bytes.
-_CHANGED = rb"[\x00-\x09\x0b-\x1f\x7f]|\xc2[\x80-\x9f\xad]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xef\xbb\xbf"
 _PROCESS = rb"(?:\([^()\n\x00-\x1f]{1,80}? pid=\d+[^()\n\x00-\x1f]{0,60}\) )?"
 _ACCESS = _PROCESS + (
     rb'INFO: +[^\s"\x00-\x1f]+ - "(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) [^\s\x00-\x1f]+ HTTP/[\d.]+" ?\d'
@@ -27,6 +25,7 @@ _BELOW = {
     Level.ERROR: rb"INFO|DEBUG|TRACE|NOTICE|SUCCESS|WARNING|WARN",
     Level.CRITICAL: rb"INFO|DEBUG|TRACE|NOTICE|SUCCESS|WARNING|WARN|ERROR",
 }
+_FOR_ONE_LINE = ("(?", "\\A", "\\Z", "\\B", "*+", "++", "?+", "}+")
 _REGEX_SIGNS = frozenset(".^$*+?{}[]\\|()")
 
 
@@ -51,6 +50,15 @@ class Pattern(NamedTuple):
         """The text it looks for, where it is one in ASCII; else empty."""
         is_text = self.is_literal or not _REGEX_SIGNS & set(self.source)
         return self.source.encode() if is_text and self.source.isascii() and self.source.isprintable() else b""
+
+    def for_many_lines(self) -> re.Pattern[str] | None:
+        """The same for several lines at once: it matches at the latest where one of them does, maybe before.
+
+        None where that can't be had: what looks around, or at the very start and end, sees the other lines.
+        """
+        if self.is_literal or any(sign in self.source for sign in _FOR_ONE_LINE):
+            return None
+        return re.compile(self.source, self.regex.flags | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -94,18 +102,14 @@ class Sieve:
     def __init__(self, wanted: Filter, search: Pattern | None = None) -> None:
         self.filter = wanted
         self.search = search
+        self._text = search or wanted.pattern
         rejected = _rejected(wanted)
-        self._rest = self._careful_rest = None
-        if rejected:
-            self._rest = re.compile(rb"\n(?!" + rejected + rb")")
-            self._careful_rest = re.compile(rb"\n(?!(?:" + rejected + rb")(?![^\n]*(?:" + _MOVES + rb")))")
-        pattern = search or wanted.pattern
-        self._text = pattern.regex if pattern else None
-        literal = pattern.plain if pattern else b""
-        fold = rb"(?i:%s)" if pattern and pattern.regex.flags & re.IGNORECASE else rb"%s"
-        self._folded = literal.lower() if fold != rb"%s" else b""
-        self._literal = literal
-        self._literal_or_changed = re.compile(fold % re.escape(literal) + b"|" + _CHANGED) if literal else None
+        self._rejected = re.compile(rejected) if rejected else None
+        self._rest = re.compile(rb"\n(?!" + rejected + rb")")
+        self._careful_rest = re.compile(rb"\n(?!(?:" + rejected + rb")(?![^\n]*(?:" + _MOVES + rb")))")
+        self._literal = self._text.plain if self._text else b""
+        self._folds = bool(self._text and self._text.regex.flags & re.IGNORECASE)
+        self._whole = self._text.for_many_lines() if self._text else None
 
     def accepts(self, line: LogLine) -> bool:
         """Whether this line passes the filter and holds the text."""
@@ -116,68 +120,88 @@ class Sieve:
 
         data: whole lines; the last one may lack its newline.
         """
-        if self._rest is not None and self._careful_rest is not None:
-            moves = b"\r" in data or b"\x1b" in data or b"\x08" in data or b"\xc2\x9b" in data
-            return list(_spans(self._careful_rest if moves else self._rest, data))
+        if self._text is not None:
+            return self._with_text(data, self._text)
+        if self._rejected is None:
+            return list(_spans(_lines(data)))
+        moves = b"\r" in data or b"\x1b" in data or b"\x08" in data or b"\xc2\x9b" in data
+        rest = self._careful_rest if moves else self._rest
+        starts = (match.start() for match in rest.finditer(b"\n" + data))
+        return [(start, _line_end(data, start)) for start in starts if start < len(data)]
+
+    def _with_text(self, data: bytes, pattern: Pattern) -> list[tuple[int, int]]:
+        if _is_changed(data):
+            # What the bytes hold and what a person sees differ somewhere: each line by itself.
+            return list(_matching(data, pattern.regex))
         if self._literal:
-            return list(self._with_literal(data))
-        return list(self._line_by_line(data))
-
-    def _with_literal(self, data: bytes) -> Iterator[tuple[int, int]]:
-        changed = self._literal_or_changed
-        assert changed is not None
-        is_simple = _CHANGES.search(data) is None
-        text, literal = (data.lower(), self._folded) if self._folded else (data, self._literal)
-        at = 0
-        while True:
-            if is_simple:
-                found = text.find(literal, at)
-            else:
-                match = changed.search(data, at)
-                found = match.start() if match else -1
-            if found < 0:
-                return
-            start = data.rfind(b"\n", 0, found) + 1
-            at = _line_end(data, found)
-            yield start, at
-
-    def _line_by_line(self, data: bytes) -> Iterator[tuple[int, int]]:
-        search = self._text.search if self._text else None
-        at = 0
-        for line in _lines(data) if b"\r" in data else data.splitlines(keepends=True):
-            end = at + len(line)
-            if search is None:
-                yield at, end
-            else:
-                text = line.rstrip(b"\n").decode("utf-8", "replace")
-                if search(text) or not text.isprintable():
-                    yield at, end
-            at = end
+            spans = _holding(data.lower(), self._literal.lower()) if self._folds else _holding(data, self._literal)
+        elif self._whole is not None and data.isascii():
+            spans = _matching_in_all(data.decode("ascii"), self._whole)
+        else:
+            spans = _matching(data, pattern.regex)
+        rejected = self._rejected
+        return [span for span in spans if rejected is None or not rejected.match(data, span[0])]
 
 
-_CHANGES = re.compile(_CHANGED)
+#: Control characters, newlines apart.
+_CONTROLS = bytes([*range(10), *range(11, 32), 127])
+_CHANGED = re.compile(rb"\xc2[\x80-\x9f\xad]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xef\xbb\xbf")
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
+def _is_changed(data: bytes) -> bool:
+    """Whether `plain_text` may show something else than these bytes say."""
+    if len(data.translate(None, _CONTROLS)) != len(data):
+        return True
+    return not data.isascii() and _CHANGED.search(data) is not None
+
+
+def _holding(data: bytes, literal: bytes) -> Iterator[tuple[int, int]]:
+    """The lines that hold these bytes."""
+    found = data.find(literal)
+    while found >= 0:
+        end = _line_end(data, found)
+        yield data.rfind(b"\n", 0, found) + 1, end
+        found = data.find(literal, end)
+
+
+def _matching_in_all(text: str, whole: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """The lines of `text`, which is ASCII, in which a match of `whole` begins."""
+    at = 0
+    while at < len(text) and (match := whole.search(text, at)):
+        start = text.rfind("\n", 0, match.start()) + 1
+        if start >= len(text):
+            return
+        newline = text.find("\n", match.start())
+        at = len(text) if newline < 0 else newline + 1
+        yield start, at
+
+
+def _matching(data: bytes, regex: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    """The lines whose text matches, and those whose text is not what their bytes say."""
+    for start, end in _spans(_lines(data)):
+        text = data[start:end].rstrip(b"\n").decode("utf-8", "replace")
+        if regex.search(text) or not text.isprintable():
+            yield start, end
+
+
+def _spans(lines: Iterable[bytes]) -> Iterator[tuple[int, int]]:
     start = 0
-    while start < len(data):
-        end = _line_end(data, start)
-        yield data[start:end]
-        start = end
+    for line in lines:
+        yield start, start + len(line)
+        start += len(line)
+
+
+def _lines(data: bytes) -> Iterable[bytes]:
+    """The lines of `data` with their newlines."""
+    if b"\r" not in data:
+        return data.splitlines(keepends=True)
+    return [line for line in re.split(rb"(?<=\n)", data) if line]
 
 
 def _line_end(data: bytes, at: int) -> int:
     """Where the line ends that holds the byte at `at`, its newline included."""
     newline = data.find(b"\n", at)
     return len(data) if newline < 0 else newline + 1
-
-
-def _spans(rest: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, int]]:
-    """The lines whose start `rest` finds; it begins with the newline before."""
-    for match in rest.finditer(b"\n" + data):
-        start = match.start()
-        if start < len(data):
-            yield start, _line_end(data, start)
 
 
 def _rejected(wanted: Filter) -> bytes:

@@ -88,7 +88,7 @@ class Pager:
         self._filter = Filter()
         self._finder: Finder | None = None
         self._is_due = False
-        self._figures = False
+        self.shows_figures = False
         self.cancelled = threading.Event()
         self.page = Page()
 
@@ -153,7 +153,7 @@ class Pager:
 
     def show_figures(self, wanted: bool) -> None:
         """Draw the engine's lines of statistics as columns, or as they are."""
-        self._figures = wanted
+        self.shows_figures = wanted
         self._keep_place()
 
     def follow(self) -> None:
@@ -341,7 +341,7 @@ class Pager:
 
     def _rows_of(self, line: LogLine) -> list[Row]:
         text = line.text
-        if self._figures and (figures := figures_of(line)):
+        if self.shows_figures and (figures := figures_of(line)):
             text = figures.columns
         if not self._wrap or cell_len(text) <= self._width:
             return [Row(line, 0, text)]

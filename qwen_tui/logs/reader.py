@@ -11,6 +11,7 @@ blocks, so every start of a line is found from anywhere, and stays where it is w
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -96,16 +97,16 @@ class Snapshot:
             return 0
         try:
             start = os.lseek(self._descriptor, 0, os.SEEK_DATA)
-        except OSError:
-            return 0
-        if not 0 < start < self.size:
+        except OSError as error:
+            return self.size if error.errno == errno.ENXIO else 0
+        if start == 0:
             return 0
         # Space is given back in blocks of the file system; the rest of the first one has been zeroed.
         for at in range(start, min(start + LARGEST_ZEROED, self.size), CHUNK):
             head = self.read(at, min(at + CHUNK, self.size)).lstrip(b"\0")
             if head:
                 return min(at + CHUNK, self.size) - len(head)
-        return start
+        return self.size if self.size <= start + LARGEST_ZEROED else start
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes start..end; fewer if the file was truncated meanwhile. Raises LogError."""

@@ -96,8 +96,8 @@ def first_byte(descriptor: int) -> int:
     """Where the file's content starts: behind what has been given back."""
     try:
         start = os.lseek(descriptor, 0, os.SEEK_DATA)
-    except OSError:
-        return 0
+    except OSError as error:
+        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else 0
     # Blocks are given back as a whole; the rest of the first one that is left has been zeroed.
     while start and (chunk := os.pread(descriptor, CHUNK, start)):
         text = chunk.lstrip(b"\0")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -30,12 +31,14 @@ STYLES = {
     Level.CRITICAL: "log-view--error",
 }
 NAMES = frozenset(STYLES.values()) | {"log-view--muted", "log-view--cursor", "log-view--status", "log-view--thumb"}
+NAMES |= {"log-view--match"}
 
 
 class DrawnRow(NamedTuple):
     """All that decides what one row of the screen looks like: equal ones need not be drawn again.
 
     column: the first cell of the text that shows. wrapped: whether long lines are wrapped.
+    match: what is searched for and marked in the text. mark: the worst level in this row's part of the file.
     """
 
     row: Row | None
@@ -43,14 +46,31 @@ class DrawnRow(NamedTuple):
     is_thumb: bool
     column: int
     wrapped: bool
+    match: re.Pattern[str] | None = None
+    mark: Level = Level.NONE
 
 
-def draw_rows(page: Page, height: int, column: int, wrapped: bool) -> list[DrawnRow]:
-    """The `height` rows that show `page`."""
+def draw_rows(
+    page: Page,
+    height: int,
+    column: int,
+    wrapped: bool,
+    match: re.Pattern[str] | None = None,
+    marks: Sequence[Level] = (),
+) -> list[DrawnRow]:
+    """The `height` rows that show `page`. marks: one for each row, or none."""
     thumb = _thumb(page, height)
     rows: list[Row | None] = [*page.rows[:height], *[None] * (height - len(page.rows))]
     return [
-        DrawnRow(row, row is not None and row.line.offset == page.cursor, y in thumb, column, wrapped)
+        DrawnRow(
+            row,
+            row is not None and row.line.offset == page.cursor,
+            y in thumb,
+            column,
+            wrapped,
+            match if row is not None else None,
+            marks[y] if y < len(marks) else Level.NONE,
+        )
         for y, row in enumerate(rows)
     ]
 
@@ -88,6 +108,11 @@ class RowPainter:
         base = style["log-view--text"]
         width = max(0, self._width - GUTTER - SCROLLBAR)
         thumb = Segment("▐" if drawn.is_thumb else " ", style["log-view--thumb"])
+        if drawn.mark:
+            # A letter as in the gutter; the thumb shows as its background.
+            is_error = drawn.mark >= Level.ERROR
+            letter = style["log-view--error" if is_error else "log-view--warning"] + Style(reverse=drawn.is_thumb)
+            thumb = Segment("E" if is_error else "w", letter)
         if drawn.row is None:
             return Strip([Segment(" " * (GUTTER + width), base), thumb], self._width)
         line = drawn.row.line
@@ -106,13 +131,15 @@ class RowPainter:
         row = drawn.row
         assert row is not None
         line = row.line
-        prefix = line.prefix if row.part == 0 else 0
+        prefix = line.prefix if row.part == 0 and line.text.startswith(row.text[: line.prefix]) else 0
         body = level
         if line.is_access:
             body = muted
         # No need to measure the part of a very long line that is out of sight.
         text = row.text if drawn.wrapped else row.text[: 4 * (drawn.column + self._width)]
         segments = [Segment(text[:prefix], muted), Segment(text[prefix:], body)]
+        if drawn.match is not None:
+            segments = list(_marked(segments, _matches(drawn.match, text), self._styles["log-view--match"]))
         if line.hidden and len(text) == len(row.text) and line.text.endswith(row.text):
             more = _("… {size} more in this line").format(size=format_bytes(line.hidden))
             segments.append(Segment(f" {more}", muted + Style(italic=True)))
@@ -140,3 +167,23 @@ class RowPainter:
         tail = "".join(parts)
         text = set_cell_size(left, max(0, self._width - cell_len(tail))) + tail
         return Strip([Segment(text, self._styles["log-view--status"])], self._width)
+
+
+def _matches(regex: re.Pattern[str], text: str) -> list[tuple[int, int]]:
+    return [match.span() for match in regex.finditer(text) if match.end() > match.start()]
+
+
+def _marked(segments: list[Segment], spans: list[tuple[int, int]], style: Style) -> Iterator[Segment]:
+    """The segments with the characters in `spans` in another style."""
+    start = 0
+    for segment in segments:
+        end = start + len(segment.text)
+        at = start
+        for first, last in spans:
+            first, last = max(first, at), min(last, end)
+            if first < last:
+                yield Segment(segment.text[at - start : first - start], segment.style)
+                yield Segment(segment.text[first - start : last - start], style)
+                at = last
+        yield Segment(segment.text[at - start :], segment.style)
+        start = end

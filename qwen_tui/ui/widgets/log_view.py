@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rich.segment import Segment
 from textual import events
@@ -19,12 +19,16 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from qwen_tui.i18n import N_, _, ngettext
+from qwen_tui.logs.filters import Filter, Pattern, Sieve
 from qwen_tui.logs.pager import Page, Pager
-from qwen_tui.logs.plain_text import plain_text
+from qwen_tui.logs.parse import Level
 from qwen_tui.logs.reader import LogError
-from qwen_tui.progress import format_bytes
+from qwen_tui.logs.search import Cancelled
+from qwen_tui.logs.seek import Seeker
+from qwen_tui.logs.survey import Survey
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.widgets.log_rows import GUTTER, NAMES, SCROLLBAR, DrawnRow, RowPainter, draw_rows, shown_text
+from qwen_tui.ui.widgets.log_status import empty_text, search_text, status
 
 #: Seconds between two looks at the file while it is on the screen.
 INTERVAL = 0.1
@@ -37,7 +41,12 @@ REST_LOOKS = 20
 WHEEL_ROWS = 3
 SIDE_STEP = 16
 
-Operation = Callable[[Pager], None]
+#: Seconds of work for the minimap and the count of matches, and of rest between; and between looks once all is read.
+SURVEY_STEP = 0.02
+SURVEY_REST = 0.1
+SURVEY_INTERVAL = 1.0
+
+Operation = Callable[[Pager], object]
 
 
 class LogView(Widget, can_focus=True):
@@ -59,6 +68,7 @@ class LogView(Widget, can_focus=True):
         & > .log-view--error { color: $text-error; }
         & > .log-view--cursor { background: $surface-lighten-2; }
         & > .log-view--thumb { color: $text-muted; }
+        & > .log-view--match { color: $background; background: $warning; }
         & > .log-view--status { color: $foreground; background: $panel; }
     }
     """
@@ -92,6 +102,15 @@ class LogView(Widget, can_focus=True):
         self._looks_in_vain = 0
         self._looked_at = 0.0
         self._is_read = False
+        self._is_busy = False
+        self._news: list[str] = []
+        self._search: Pattern | None = None
+        self._seeker: Seeker | None = None
+        self._errors: Seeker | None = None
+        self._survey: Survey | None = None
+        self._matches: Survey | None = None
+        self._marks: list[Level] = []
+        self._start_surveys()
 
     # For whoever holds the view
 
@@ -109,10 +128,19 @@ class LogView(Widget, can_focus=True):
         """Show this log from now on, following it; the same one stays as it is."""
         if path == self._path:
             return
-        wrap = self._pager.wrap if self._pager else False
+        old = self._pager
         self._path = path
-        self._pager = None if path is None else Pager(path, *self._text_size, wrap=wrap)
+        self._pager = None if path is None else Pager(path, *self._text_size, wrap=bool(old and old.wrap))
+        if old is not None:
+            old.cancelled.set()
         self._operations.clear()
+        if old is not None and self._pager is not None:
+            wanted, figures = old.filter, old.shows_figures
+            self._operations.append(lambda pager: pager.use_filter(wanted))
+            self._operations.append(lambda pager: pager.show_figures(figures))
+        self._start_surveys()
+        if old is not None and self._search is not None:
+            self._use_search(self._search, old.filter)
         self._column = 0
         self._looked_at = 0.0
         self._is_read = False
@@ -126,6 +154,85 @@ class LogView(Widget, can_focus=True):
         """Pause at line `number`, counted from 1."""
         self._do(lambda pager: pager.jump_to_line(number))
 
+    @property
+    def filter(self) -> Filter:
+        """What lines must be to be shown."""
+        return self._pager.filter if self._pager else Filter()
+
+    @property
+    def search(self) -> Pattern | None:
+        """What is searched for and marked."""
+        return self._search
+
+    @property
+    def shows_figures(self) -> bool:
+        """Whether the engine's statistics stand in columns."""
+        return self._pager is not None and self._pager.shows_figures
+
+    def use_filter(self, wanted: Filter) -> None:
+        """Show only lines that pass; the search goes on among them."""
+        if self._pager is None:
+            return
+        self._do(lambda pager: pager.use_filter(wanted))
+        self._errors = None
+        if self._search is not None:
+            self._use_search(self._search, wanted)
+
+    def show_figures(self, wanted: bool) -> None:
+        """Draw the engine's statistics as columns, or as they are."""
+        self._do(lambda pager: pager.show_figures(wanted))
+
+    def start_search(self, pattern: Pattern) -> None:
+        """Mark what matches, and go to the nearest line that does."""
+        self._use_search(pattern, self.filter)
+        if self._seeker is not None:
+            self._go(self._seeker.nearest, _("No line matches {text}").format(text=pattern.source))
+        self._draw(self._page)
+
+    def end_search(self) -> None:
+        """Mark nothing."""
+        self._search = self._seeker = self._matches = None
+        self._draw(self._page)
+
+    def go_match(self, forward: bool) -> None:
+        """To the next line that matches, or the one before."""
+        if self._seeker is not None:
+            nothing = _("No match further down") if forward else _("No match further up")
+            self._go(self._seeker.next if forward else self._seeker.previous, nothing)
+
+    def go_error(self, where: Literal["first", "next", "previous"]) -> None:
+        """To another error; the lines of one traceback count as one."""
+        if self._pager is None:
+            return
+        if self._errors is None:
+            level = max(Level.ERROR, self.filter.level)
+            self._errors = Seeker(self._pager, Sieve(replace(self.filter, level=level)), by_block=True)
+        moves = {"first": self._errors.first, "next": self._errors.next, "previous": self._errors.previous}
+        nothing = {
+            "first": _("There is no error in this log"),
+            "next": _("No error further down"),
+            "previous": _("No error further up"),
+        }
+        self._go(moves[where], nothing[where])
+
+    def _go(self, move: Callable[[], bool], nothing: str) -> None:
+        def operation(_pager: Pager) -> None:
+            if not move():
+                self._news.append(nothing)
+
+        self._do(operation)
+
+    def _use_search(self, pattern: Pattern, wanted: Filter) -> None:
+        self._search = pattern
+        if self._pager is not None:
+            sieve = Sieve(wanted, pattern)
+            self._seeker, self._matches = Seeker(self._pager, sieve), Survey(self._pager.reader, sieve)
+
+    def _start_surveys(self) -> None:
+        self._marks, self._seeker, self._errors, self._matches = [], None, None, None
+        wanted = Sieve(Filter(level=Level.WARNING))
+        self._survey = None if self._pager is None else Survey(self._pager.reader, wanted)
+
     def retranslate(self) -> None:
         """Draw every text again, in the language of now."""
         self._draw(self._page)
@@ -137,6 +244,7 @@ class LogView(Widget, can_focus=True):
         # Set whenever this screen comes to the front or leaves it.
         self.watch(self.screen, "stack_updates", self._wake.set, init=False)
         self.run_worker(self._serve(), name="log view", exit_on_error=True)
+        self.run_worker(self._look_through(), name="log survey", exit_on_error=True)
 
     def on_show(self) -> None:
         self._wake.set()
@@ -161,6 +269,8 @@ class LogView(Widget, can_focus=True):
 
     def _do(self, operation: Operation) -> None:
         self._operations.append(operation)
+        if self._is_busy and self._pager is not None:
+            self._pager.cancelled.set()
         self._wake.set()
 
     async def _serve(self) -> None:
@@ -182,10 +292,42 @@ class LogView(Widget, can_focus=True):
             if now - self._looked_at >= self._interval * 0.9:
                 self._looked_at = now
                 operations.insert(0, Pager.refresh)
-            await asyncio.to_thread(_perform, pager, operations)
+            await self._perform(pager, operations)
             if pager is self._pager:
                 self._is_read = True
                 self._draw(pager.page)
+            for text in self._news:
+                self.notify(text, severity="warning", markup=False)
+            self._news.clear()
+
+    async def _perform(self, pager: Pager, operations: list[Operation]) -> None:
+        """Do them in a thread; what a long one has found so far is drawn meanwhile."""
+        pager.cancelled.clear()
+        work = asyncio.ensure_future(asyncio.to_thread(_perform, pager, operations))
+        try:
+            while not (await asyncio.wait((work,), timeout=INTERVAL))[0]:
+                self._is_busy = True
+                if self._operations or pager is not self._pager:
+                    pager.cancelled.set()
+                if pager is self._pager:
+                    self._draw(pager.page)
+            await work
+        finally:
+            self._is_busy = False
+            pager.cancelled.set()  # if the view went away, so does the work
+
+    async def _look_through(self) -> None:
+        """Count errors, warnings and matches in the whole log, a bit at a time, while it is on the screen."""
+        while True:
+            more = False
+            if self._is_watching and self._is_read:
+                for survey in (self._survey, self._matches):
+                    if survey is not None:
+                        position = survey.position
+                        more = await asyncio.to_thread(_advance, survey) or more
+                        if survey.position != position and survey in (self._survey, self._matches):
+                            self._draw(self._page)
+            await asyncio.sleep(SURVEY_REST if more else SURVEY_INTERVAL)
 
     # Drawing
 
@@ -196,7 +338,10 @@ class LogView(Widget, can_focus=True):
         self._set_interval(old, page)
         width, height = self.size.width, max(0, self.size.height - 1)
         wrapped = self._pager is not None and self._pager.wrap
-        drawn = draw_rows(page, height, 0 if wrapped else self._column, wrapped)
+        if self._survey is not None and page.size > page.end - page.start:
+            self._marks = self._survey.levels(height, page.size)
+        match = None if self._search is None else self._search.regex
+        drawn = draw_rows(page, height, 0 if wrapped else self._column, wrapped, match, self._marks)
         status = self._status(page, wrapped)
         if page.rows and old.rows and len(drawn) == len(self._drawn):
             changed = [Region(0, y, width, 1) for y, row in enumerate(drawn) if row != self._drawn[y]]
@@ -222,20 +367,13 @@ class LogView(Widget, can_focus=True):
             self._interval = INTERVAL
 
     def _status(self, page: Page, wrapped: bool) -> tuple[str, ...]:
-        """The parts of the line at the bottom: the state, and what is at the right, the least important first."""
-        if self._path is None:
+        if self._path is None or self._pager is None:
             return ()
-        state = "▼ " + _("following") if page.following else "‖ " + _("paused")
-        notes = [state]
-        if wrapped:
-            notes.append(_("wrapped"))
-        elif self._column:
-            notes.append(_("column {number}").format(number=self._column + 1))
-        if not page.following and page.size > page.end:
-            notes.append(_("{size} below").format(size=format_bytes(page.size - page.end)))
-        name = plain_text(os.fsencode(self._path.name))
-        percent = 100 * page.end // page.size if page.size else 100
-        return " " + "  ".join(notes), f"  {name}", f"  {format_bytes(page.size)}", f"  {percent:3} % "
+        searched = ""
+        if self._search is not None and self._matches is not None:
+            searched = search_text(self._search, self._matches, self._is_busy)
+        column = None if wrapped else self._column
+        return status(page, self._path, column, searched, self._pager.progress if self._is_busy else None)
 
     def notify_style_update(self) -> None:
         super().notify_style_update()
@@ -260,18 +398,10 @@ class LogView(Widget, can_focus=True):
         return painter.strip(self._drawn[y], y, None if selection is None else selection.get_span(y))
 
     def _empty_text(self) -> list[str]:
-        """What to say, and what to press, where there are no lines."""
-        page = self._page
-        if self._path is None:
-            return [_("There is no server yet, so there is no log."), _("Press s, then n, to start one.")]
-        if not self._is_read:
+        if self._path is not None and not self._is_read:
             return []
-        if page.error is not None:
-            return [plain_text(os.fsencode(text)) for text in (page.error.title, page.error.why, page.error.hint)]
-        file = plain_text(os.fsencode(self._path))
-        if not page.exists:
-            return [_("There is no log at {file} yet.").format(file=file), _("It shows here once it is written.")]
-        return [_("Nothing has been written to {file} yet.").format(file=file)]
+        filtered = self._pager is not None and not self._pager.filter.is_all
+        return empty_text(self._page, self._path, filtered)
 
     # Marking with the mouse
 
@@ -350,9 +480,18 @@ class LogView(Widget, can_focus=True):
         )
 
 
+def _advance(survey: Survey) -> bool:
+    try:
+        return survey.advance(SURVEY_STEP)
+    except LogError:
+        return False  # the view says so
+
+
 def _perform(pager: Pager, operations: list[Operation]) -> None:
     for operation in operations:
         try:
             operation(pager)
+        except Cancelled:
+            return
         except LogError as error:
             pager.fail(error)
