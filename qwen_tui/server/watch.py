@@ -122,8 +122,10 @@ class Watch:
     problem: why the last question to the server had no answer; None when it had.
     """
 
-    def __init__(self, machine: Machine, client: MetricsClient | None = None) -> None:
+    def __init__(self, machine: Machine, client: MetricsClient | None = None, interval: float = INTERVAL) -> None:
+        """interval: seconds between two looks, other than a second for tests."""
         self._machine = machine
+        self._interval = interval
         self._client = client or MetricsClient()
         self._window = MetricsWindow()
         self._source: Source | None = None
@@ -175,10 +177,10 @@ class Watch:
         try:
             while True:
                 now = time.monotonic()
-                tick = math.ceil(now / INTERVAL + 0.05)
+                tick = math.ceil(now / self._interval + 0.05)
                 await self.look(tick)
                 on_point()
-                await asyncio.sleep(max(0.05, tick * INTERVAL - time.monotonic()))
+                await asyncio.sleep(max(0.05, tick * self._interval - time.monotonic()))
         finally:
             self._drop_scrape()
 
@@ -189,7 +191,7 @@ class Watch:
         if self._scrape is None and self._alive and self._source is not None:
             self._scrape = asyncio.create_task(self._client.fetch(self._source))
         tasks = [task for task in (self._reading, self._scrape) if task is not None]
-        await asyncio.wait(tasks, timeout=0.8 * INTERVAL)
+        await asyncio.wait(tasks, timeout=0.8 * self._interval)
         machine = self._machine_read()
         fresh = self._scraped()
         self.points.append(_point(tick, self._window if fresh else None, machine))
@@ -200,8 +202,6 @@ class Watch:
         if task is None or not task.done():
             return None
         self._reading = None
-        if task.cancelled() or task.exception() is not None:
-            return None
         self.machine = task.result()
         return self.machine
 

@@ -149,21 +149,28 @@ async def test_a_redirect_is_followed_once_and_remembered(watch: Watch) -> None:
         assert watch.problem is None
 
 
-async def test_a_server_too_busy_to_answer_gets_no_second_question(watch: Watch) -> None:
+async def test_a_server_too_busy_to_answer_gets_no_second_question() -> None:
+    watch = Watch(machine(), interval=0.3)
     async with fake_server() as (fake, source):
         watch.look_at(source)
-        await watch.look(1)
+        tick = 0
+        while watch.seen_at is None and tick < 100:  # the first answer waits for an import
+            tick += 1
+            await watch.look(tick)
+        asked = len(fake.requests)
+        watch.points.clear()
         fake.gate.clear()
-        await watch.look(2)
-        await watch.look(3)
-        assert len(fake.requests) == 2
-        assert [point.running for point in watch.points] == [1, None, None]
-        assert [point.ram for point in watch.points] == [0.75, 0.75, 0.75]
+        await watch.look(101)
+        await watch.look(102)
+        assert len(fake.requests) == asked + 1
+        assert [point.running for point in watch.points] == [None, None]
         fake.gate.set()
         await until(lambda: watch._scrape is not None and watch._scrape.done())
-        await watch.look(4)
+        await watch.look(103)
         assert watch.points[-1].running == 1
-        assert len(fake.requests) == 2
+        assert len(fake.requests) == asked + 1
+        assert [point.tick for point in watch.points] == [101, 102, 103]
+    await watch.close()
 
 
 async def test_what_was_last_seen_stays_when_the_server_goes(watch: Watch) -> None:
@@ -207,7 +214,8 @@ async def test_another_server_begins_a_history_of_its_own(watch: Watch) -> None:
         assert watch.points[-1].running is None
 
 
-async def test_running_looks_until_it_is_cancelled_and_asks_nothing_after(watch: Watch) -> None:
+async def test_running_looks_until_it_is_cancelled_and_asks_nothing_after() -> None:
+    watch = Watch(machine(), interval=0.4)
     async with fake_server() as (fake, source):
         watch.look_at(source)
         calls: list[int] = []
@@ -218,7 +226,8 @@ async def test_running_looks_until_it_is_cancelled_and_asks_nothing_after(watch:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert watch._scrape is None
-        assert len(fake.requests) == len(calls)
+        assert len(fake.requests) <= len(calls)
+    await watch.close()
 
 
 async def test_whoever_asks_soon_after_gets_the_same_reading_of_the_machine() -> None:
