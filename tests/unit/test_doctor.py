@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qwen_tui.engine.find import Engine
 from qwen_tui.hardware.gpus import Gpu, GpuProcess
+from qwen_tui.headless import doctor as command
 from qwen_tui.paths import Paths
 from qwen_tui.server import doctor, registry
 from qwen_tui.server.doctor import Finding, describe_orphan, driver_version, examine
@@ -21,14 +25,14 @@ from qwen_tui.server.orphans import Orphan
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState
-from tests.conftest import FAKE_ENGINE, run_processes, until
-from tests.unit.test_chat_headless import environment
+from tests.conftest import until
 
 MakeSpec = Callable[..., ServerSpec]
 
 
 def about(topic: str, paths: Paths, level: str = "") -> list[Finding]:
-    return [f for f in examine(paths).findings if f.topic == topic and level in ("", f.level)]
+    looks = {"files": lambda: doctor._files(paths), "ports": lambda: doctor._ports(registry.read_all(paths.servers))}
+    return [finding for finding in looks[topic]() if level in ("", finding.level)]
 
 
 def test_every_topic_is_spoken_of(paths: Paths) -> None:
@@ -104,58 +108,46 @@ def test_an_orphan_in_words() -> None:
     assert "of user" in describe_orphan(Orphan(77, 1, "x", os.geteuid() + 1, 1, 1, None, (0,), False))
 
 
-async def test_the_command_mends(fake_engine: Engine, fake_spec: MakeSpec, tmp_path: Path) -> None:
+async def test_the_command_mends(
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """One server lost its keeper, another its keeper and its life."""
-    paths = Paths(*(tmp_path / kind / "qwen-tui" for kind in ("CONFIG", "DATA", "STATE", "CACHE")))
-    servers = Servers(paths)
-    try:
-        for name in ("lives", "died"):
-            await servers.start(fake_spec(name), fake_engine)
-        await asyncio.gather(*(servers.wait_ready(name) for name in ("lives", "died")))
-        records = {name: registry.find(paths.servers, name) for name in ("lives", "died")}
-        for record in records.values():
-            os.kill(record.keeper or 0, signal.SIGKILL)
-        os.kill(records["died"].server[0], signal.SIGKILL)
-        await until(lambda: not any(status.kept for status in servers.list()))
-        code, before = await run_doctor(tmp_path)
-        assert code == 1
-        assert before["abandoned"] == ["died", "lives"]
-        left = [orphan for orphan in before["orphans"] if orphan["server"] == "died"]
-        assert len(left) == 2
-        assert not servers.get("lives").kept, "without --fix nothing is touched"
-        _code, after = await run_doctor(tmp_path, "--fix")
-        assert after["abandoned"] == []
-        assert after["done"][:2] == ["giving “died” a new keeper", "giving “lives” a new keeper"]
-        assert not {orphan["pid"] for orphan in left} & {orphan["pid"] for orphan in after["orphans"]}
-        assert servers.get("lives").state is ServerState.READY
-        assert servers.get("died").state is ServerState.FAILED
-    finally:
-        for status in servers.list():
-            await servers.stop(status.name, grace=0.5)
-        await servers.close()
-    assert run_processes(paths) == []
+    monkeypatch.setattr(doctor, "find_engine", lambda *_: fake_engine)
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
 
+    async def run_doctor(*words: str) -> tuple[int, dict[str, Any]]:
+        parser = argparse.ArgumentParser()
+        command.add_arguments(parser)
+        code = await command._doctor(parser.parse_args(["--json", *words]), paths, "")
+        return code, json.loads(capsys.readouterr().out)
 
-async def run_doctor(tmp_path: Path, *words: str) -> tuple[int | None, dict]:  # type: ignore[type-arg]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "qwen_tui", "doctor", "--json", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        env=environment(tmp_path),
-        cwd=FAKE_ENGINE.parents[2],
-    )
-    out, _err = await process.communicate()
-    return process.returncode, json.loads(out)
+    for name in ("lives", "died"):
+        await servers.start(fake_spec(name), fake_engine)
+    await asyncio.gather(*(servers.wait_ready(name) for name in ("lives", "died")))
+    records = {name: registry.find(paths.servers, name) for name in ("lives", "died")}
+    for record in records.values():
+        os.kill(record.keeper or 0, signal.SIGKILL)
+    os.kill(records["died"].server[0], signal.SIGKILL)
+    await until(lambda: not any(status.kept for status in servers.list()))
+    code, before = await run_doctor()
+    assert code == 1
+    assert before["abandoned"] == ["died", "lives"]
+    left = [orphan for orphan in before["orphans"] if orphan["server"] == "died"]
+    assert len(left) == 2
+    assert not servers.get("lives").kept, "without --fix nothing is touched"
+    _code, after = await run_doctor("--fix")
+    assert after["abandoned"] == []
+    assert after["done"][:2] == ["giving “died” a new keeper", "giving “lives” a new keeper"]
+    assert not {orphan["pid"] for orphan in left} & {orphan["pid"] for orphan in after["orphans"]}
+    assert servers.get("lives").state is ServerState.READY
+    assert servers.get("died").state is ServerState.FAILED
 
 
 @pytest.mark.parametrize(("answer", "ended"), [("y\n", True), ("\n", False), (None, False)])
 def test_what_others_started_is_ended_only_after_a_question(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str | None, ended: bool
 ) -> None:
-    import io
-
-    from qwen_tui.headless import doctor as command
-
     class Stdin(io.StringIO):
         def isatty(self) -> bool:
             return answer is not None
