@@ -63,6 +63,8 @@ def _shorten(text: str) -> str:
 def from_status(status: int, body: bytes, target: Target) -> ChatError:
     """The error for an HTTP answer that is not 200."""
     why = readable(body)
+    if target.api_key and len(target.api_key) > 7:
+        why = why.replace(target.api_key, "***")  # some servers quote the key that they refuse
     hint = ""
     if status in (401, 403):
         title = _("The server refused the API key") if target.api_key else _("The server wants an API key")

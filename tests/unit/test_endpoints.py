@@ -211,6 +211,15 @@ async def test_testing_and_chatting(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert server.requests[0].headers["authorization"] == f"Bearer {KEY}"
 
 
+async def test_a_key_that_the_server_quotes_is_not_shown() -> None:
+    from qwen_tui.chat.events import Target
+    from qwen_tui.chat.failures import from_status
+
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
+    error = from_status(401, body, Target("https://example.org/v1", "m", KEY))
+    assert "Incorrect API key provided: ***" in str(error)
+
+
 async def run_command(tmp_path: Path, *words: str) -> tuple[int | None, str]:
     from tests.unit.test_chat_headless import environment
 
