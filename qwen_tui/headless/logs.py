@@ -15,6 +15,7 @@ from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
+    from qwen_tui.logs.filters import Filter
     from qwen_tui.logs.parse import LogLine
     from qwen_tui.logs.reader import LogReader
 
@@ -34,6 +35,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LINES",
         help=_("how many of the last lines to print first, or “all” (default: {count})").format(count=DEFAULT_LINES),
     )
+    parser.add_argument(
+        "--level", type=_level, metavar="LEVEL", help=_("only lines of this level or above: WARNING, ERROR, …")
+    )
+    parser.add_argument(
+        "--process", default="", metavar="NAME", help=_("only lines of processes so named: EngineCore, …")
+    )
+    parser.add_argument(
+        "--grep", default="", metavar="REGEX", help=_("only lines that match; capitals count if there are any")
+    )
+    parser.add_argument("--no-access", action="store_true", help=_("without the lines for each HTTP request"))
+    parser.add_argument(
+        "--run", type=_run_number, default=1, metavar="N", help=_("the N-th newest run of the server (default: 1)")
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--runs", action="store_true", help=_("list the logs of the server's runs"))
+    what.add_argument("--export", metavar="FILE", help=_("write all of the log, or all lines that pass, to a new file"))
+    what.add_argument(
+        "--rotate",
+        action="store_true",
+        help=_("compress all but the newest lines into an archive beside the log and free their disk space"),
+    )
+    parser.add_argument(
+        "--keep",
+        type=_megabytes,
+        default=_megabytes("64"),
+        metavar="MB",
+        help=_("what --rotate leaves in the log (default: 64 MB)"),
+    )
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help=_("one JSON object per line"))
     shape.add_argument(
@@ -50,6 +79,13 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
 
     log = Servers(paths).get(arguments.name).log
     try:
+        if arguments.runs:
+            return _list_runs(log, arguments.json)
+        log = _run_log(log, arguments.run)
+        if arguments.export:
+            return _export(log, arguments)
+        if arguments.rotate:
+            return _rotate(log, arguments)
         return print_log(log, arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -60,7 +96,7 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
 
 
 def print_log(log: Path, arguments: argparse.Namespace) -> int:
-    """Print the log at `log` as `arguments` (follow, lines, json, raw) say."""
+    """Print the log at `log` as `arguments` (follow, lines, json, raw, and the filters) say."""
     from qwen_tui.logs.reader import LogError, LogReader
 
     reader = LogReader(log)
@@ -69,6 +105,10 @@ def print_log(log: Path, arguments: argparse.Namespace) -> int:
             _("There is no log at {file}").format(file=log),
             hint=_("With -f, qwen-tui waits for it"),
         )
+    wanted = _filter(arguments)
+    if not wanted.is_all:
+        _print_passing(reader, wanted, arguments)
+        return 0
     start = _start(reader, arguments.lines)
     if arguments.raw:
         _print_raw(reader, start, arguments.follow)
@@ -83,6 +123,139 @@ def print_log(log: Path, arguments: argparse.Namespace) -> int:
             for batch in _batches(map(parse, snapshot.after(start))):
                 _write(batch, arguments.json)
     return 0
+
+
+def _filter(arguments: argparse.Namespace) -> Filter:
+    from qwen_tui.logs.filters import Filter
+    from qwen_tui.logs.parse import Level
+
+    wanted = Filter(
+        level=Level.NONE if arguments.level is None else Level[arguments.level],
+        process=arguments.process,
+        hide_access=arguments.no_access,
+    ).with_pattern(arguments.grep)
+    if wanted.pattern is not None and wanted.pattern.is_literal:
+        note = _("{text} is no regular expression: it is looked for letter by letter")
+        print(note.format(text=arguments.grep), file=sys.stderr)
+    return wanted
+
+
+def _print_passing(reader: LogReader, wanted: Filter, arguments: argparse.Namespace) -> None:
+    """The last lines that pass, and with -f those that come."""
+    from itertools import islice
+
+    from qwen_tui.logs.filters import Sieve
+    from qwen_tui.logs.search import Finder
+
+    finder = Finder(Sieve(wanted))
+    with reader.snapshot() as snapshot:
+        end = snapshot.size
+        if end and arguments.follow and snapshot.read(end - 1, end) != b"\n":
+            end = snapshot.line_start(end - 1)
+        start = 0
+        if arguments.lines is not None:
+            last = list(islice(finder.before(snapshot, end), arguments.lines))
+            start = last[-1].offset if last else end
+        passing = (line for line in finder.after(snapshot, start) if line.offset < end)
+        if arguments.raw:
+            for line in passing:
+                sys.stdout.buffer.write(snapshot.read(line.offset, line.next_offset))
+            sys.stdout.buffer.flush()
+        else:
+            for batch in _batches(passing):
+                _write(batch, arguments.json)
+    if arguments.follow:
+        import asyncio
+
+        asyncio.run(_print_followed(reader.path, end, arguments.json, wanted))
+
+
+def _list_runs(log: Path, as_json: bool) -> int:
+    from qwen_tui.logs.rotation import archives
+    from qwen_tui.logs.runs import runs
+    from qwen_tui.progress import format_bytes
+
+    for number, run in enumerate(runs(log), 1):
+        if as_json:
+            data = {
+                "run": number,
+                "log": str(run.log),
+                "started": run.started.isoformat() if run.started else None,
+                "bytes": run.size,
+                "archives": [str(archive.path) for archive in archives(run.log)],
+            }
+            print(json.dumps(data, ensure_ascii=False))
+        else:
+            started = f"{run.started:%Y-%m-%d %H:%M:%S}" if run.started else " " * 19
+            print(f"{number:>3}  {started}  {format_bytes(run.size):>9}  {run.log}")
+    return 0
+
+
+def _run_log(log: Path, number: int) -> Path:
+    """The log of the N-th newest run. Raises LogError."""
+    from qwen_tui.logs.reader import LogError
+    from qwen_tui.logs.runs import runs
+
+    if number == 1:
+        return log
+    found = runs(log)
+    if number > len(found):
+        raise LogError(
+            _("There is no run {number}").format(number=number),
+            hint=_("--runs lists those there are: {count}").format(count=len(found)),
+        )
+    return found[number - 1].log
+
+
+def _export(log: Path, arguments: argparse.Namespace) -> int:
+    from qwen_tui.logs.export import export
+    from qwen_tui.progress import format_bytes
+
+    written = export(log, Path(arguments.export), _filter(arguments))
+    print(_("{size} written to {file}").format(size=format_bytes(written.size), file=written.path), file=sys.stderr)
+    return 0
+
+
+def _rotate(log: Path, arguments: argparse.Namespace) -> int:
+    from qwen_tui.logs.reader import LogError
+    from qwen_tui.logs.rotation import rotate
+    from qwen_tui.progress import format_bytes
+
+    try:
+        rotated = rotate(log, arguments.keep)
+    except OSError as error:
+        raise LogError(_("Can't rotate the log {file}").format(file=log), error.strerror or str(error)) from None
+    if rotated.archive is None:
+        print(_("There is nothing to take out"), file=sys.stderr)
+    else:
+        words = _("{size} of disk freed; the lines are in {file}")
+        print(words.format(size=format_bytes(rotated.freed), file=rotated.archive.path), file=sys.stderr)
+    return 0
+
+
+def _level(text: str) -> str:
+    from qwen_tui.logs.parse import Level
+
+    names = [level.name for level in Level if level]
+    name = {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(text.upper(), text.upper())
+    if name not in names:
+        raise argparse.ArgumentTypeError(
+            _("“{value}” is no level; there are {names}").format(value=text, names=", ".join(names))
+        )
+    return name
+
+
+def _run_number(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(_("“{value}” is no number from 1 on").format(value=text))
+    return int(text)
+
+
+def _megabytes(text: str) -> int:
+    """Bytes from a number of MB."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(_("“{value}” is no number of MB").format(value=text))
+    return int(text) * 1_000_000
 
 
 def _line_count(text: str) -> int | None:
@@ -107,11 +280,11 @@ def _start(reader: LogReader, lines: int | None) -> int:
         return position
 
 
-async def _print_followed(log: Path, start: int, as_json: bool) -> None:
+async def _print_followed(log: Path, start: int, as_json: bool, wanted: Filter | None = None) -> None:
     from qwen_tui.logs.follow import follow
 
     async for lines in follow(log, start):
-        _write(lines, as_json)
+        _write(lines if wanted is None else filter(wanted.accepts, lines), as_json)
 
 
 def _print_raw(reader: LogReader, start: int, is_followed: bool) -> None:

@@ -148,3 +148,101 @@ def test_following_waits_for_a_log_that_is_not_there_yet(tmp_path: Path) -> None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode == 130
+
+
+# Filters, runs, export, rotation
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--level", "warn"), ["(EngineCore pid=12) WARNING 11-22 careful"]),
+        (("--process", "enginecore"), ["(EngineCore pid=12) WARNING 11-22 careful"]),
+        (("--grep", "100%|last"), ["100%", "last, unfinished"]),
+        (("--grep", "100%|last", "-n", "1"), ["last, unfinished"]),
+        (("--grep", "100%|last", "-n", "all", "--no-access"), ["100%", "last, unfinished"]),
+        (("--level", "ERROR"), []),
+    ],
+)
+def test_only_lines_that_pass(
+    log: Path, capfdbinary: pytest.CaptureFixture[bytes], words: tuple[str, ...], expected: list[str]
+) -> None:
+    assert printed(log, capfdbinary, *words) == expected
+
+
+def test_what_is_no_regular_expression_is_said(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logs.print_log(log, parse("--grep", "(EngineCore"))
+    out, errors = capfd.readouterr()
+    assert out.startswith("(EngineCore pid=12)")
+    assert "letter by letter" in errors
+
+
+def test_raw_lines_that_pass_are_bytes(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    logs.print_log(log, parse("--level", "WARNING", "--raw"))
+    assert capfdbinary.readouterr().out == log.read_bytes().splitlines(keepends=True)[0]
+
+
+def test_following_shows_only_what_passes(tmp_path: Path) -> None:
+    log = tmp_path / "server.log"
+    log.write_bytes(b"ERROR one\nINFO two\nERROR unfin")
+    process = start(log, "-f", "--level", "ERROR")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ERROR one\n"
+    with log.open("ab") as file:
+        file.write(b"ished\nINFO no\nERROR three\n")
+    assert [process.stdout.readline(), process.stdout.readline()] == [b"ERROR unfinished\n", b"ERROR three\n"]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+
+
+class Servers:
+    """One server, whose log is given."""
+
+    log: Path
+
+    def __init__(self, _paths: Paths) -> None:
+        pass
+
+    def get(self, _name: str) -> Servers:
+        return self
+
+
+@pytest.fixture
+def two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    Servers.log = tmp_path / "20261122-160000.log"
+    Servers.log.write_text("new\n")
+    (tmp_path / "20261121-160000.log").write_text("ERROR old\n" * 200_000)
+    monkeypatch.setattr("qwen_tui.server.service.Servers", Servers)
+    return tmp_path
+
+
+def test_runs_are_listed_and_printed(two_runs: Path, paths: Paths, capfd: pytest.CaptureFixture[str]) -> None:
+    assert logs.run(parse("--runs"), paths, Settings()) == 0
+    first, second = capfd.readouterr().out.splitlines()
+    assert "2026-11-22 16:00:00" in first
+    assert "20261121-160000.log" in second
+    assert logs.run(parse("--run", "2", "-n", "1"), paths, Settings()) == 0
+    assert capfd.readouterr().out == "ERROR old\n"
+    with pytest.raises(LogError, match="no run 3"):
+        logs.run(parse("--run", "3"), paths, Settings())
+
+
+def test_export_and_rotation(two_runs: Path, paths: Paths, capfd: pytest.CaptureFixture[str]) -> None:
+    target = two_runs / "export.txt"
+    assert logs.run(parse("--export", str(target), "--grep", "ne"), paths, Settings()) == 0
+    assert target.read_text() == "new\n"
+    assert "4 B" in capfd.readouterr().err
+    assert logs.run(parse("--rotate"), paths, Settings()) == 0
+    assert "nothing" in capfd.readouterr().err
+    try:
+        assert logs.run(parse("--rotate", "--run", "2", "--keep", "0"), paths, Settings()) == 0
+    except LogError as error:
+        assert "support" in error.why  # noqa: PT017 - not every file system can give back a part of a file
+    else:
+        assert list(two_runs.glob("20261121-160000.log.*.gz"))
+
+
+def test_a_wrong_level_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("--level", "loud")
+    assert "WARNING" in capsys.readouterr().err

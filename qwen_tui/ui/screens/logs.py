@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.screens.room import RoomScreen
-from qwen_tui.ui.widgets.log_view import LogView
+from qwen_tui.ui.widgets.log_panel import LogPanel
 
 
 class LogsScreen(RoomScreen):
@@ -20,10 +20,10 @@ class LogsScreen(RoomScreen):
     AUTO_FOCUS = "LogView"
 
     def compose_room(self) -> ComposeResult:
-        yield LogView(self._log, id="log")
+        yield LogPanel(self._log)
 
     def servers_changed(self, statuses: Sequence[ServerStatus]) -> None:
-        self.query_one(LogView).show(self._log)
+        self.query_one(LogPanel).show(self._log)
 
     @property
     def _log(self) -> Path | None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from rich.segment import Segment
 from textual import events
@@ -16,18 +14,14 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.selection import Selection
 from textual.strip import Strip
-from textual.widget import Widget
 
 from qwen_tui.i18n import N_, _, ngettext
-from qwen_tui.logs.filters import Filter, Pattern, Sieve
 from qwen_tui.logs.pager import Page, Pager
-from qwen_tui.logs.parse import Level
 from qwen_tui.logs.reader import LogError
 from qwen_tui.logs.search import Cancelled
-from qwen_tui.logs.seek import Seeker
-from qwen_tui.logs.survey import Survey
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.widgets.log_rows import GUTTER, NAMES, SCROLLBAR, DrawnRow, RowPainter, draw_rows, shown_text
+from qwen_tui.ui.widgets.log_seeking import LogSeeking, Operation
 from qwen_tui.ui.widgets.log_status import empty_text, search_text, status
 
 #: Seconds between two looks at the file while it is on the screen.
@@ -41,15 +35,8 @@ REST_LOOKS = 20
 WHEEL_ROWS = 3
 SIDE_STEP = 16
 
-#: Seconds of work for the minimap and the count of matches, and of rest between; and between looks once all is read.
-SURVEY_STEP = 0.02
-SURVEY_REST = 0.1
-SURVEY_INTERVAL = 1.0
 
-Operation = Callable[[Pager], object]
-
-
-class LogView(Widget, can_focus=True):
+class LogView(LogSeeking, can_focus=True):
     """The log at a path, or what to press where there is none.
 
     Files are read in a thread, one operation after the other; the event loop only draws.
@@ -103,13 +90,6 @@ class LogView(Widget, can_focus=True):
         self._looked_at = 0.0
         self._is_read = False
         self._is_busy = False
-        self._news: list[str] = []
-        self._search: Pattern | None = None
-        self._seeker: Seeker | None = None
-        self._errors: Seeker | None = None
-        self._survey: Survey | None = None
-        self._matches: Survey | None = None
-        self._marks: list[Level] = []
         self._start_surveys()
 
     # For whoever holds the view
@@ -134,13 +114,8 @@ class LogView(Widget, can_focus=True):
         if old is not None:
             old.cancelled.set()
         self._operations.clear()
-        if old is not None and self._pager is not None:
-            wanted, figures = old.filter, old.shows_figures
-            self._operations.append(lambda pager: pager.use_filter(wanted))
-            self._operations.append(lambda pager: pager.show_figures(figures))
         self._start_surveys()
-        if old is not None and self._search is not None:
-            self._use_search(self._search, old.filter)
+        self._seek_again()
         self._column = 0
         self._looked_at = 0.0
         self._is_read = False
@@ -153,85 +128,6 @@ class LogView(Widget, can_focus=True):
     def jump_to_line(self, number: int) -> None:
         """Pause at line `number`, counted from 1."""
         self._do(lambda pager: pager.jump_to_line(number))
-
-    @property
-    def filter(self) -> Filter:
-        """What lines must be to be shown."""
-        return self._pager.filter if self._pager else Filter()
-
-    @property
-    def search(self) -> Pattern | None:
-        """What is searched for and marked."""
-        return self._search
-
-    @property
-    def shows_figures(self) -> bool:
-        """Whether the engine's statistics stand in columns."""
-        return self._pager is not None and self._pager.shows_figures
-
-    def use_filter(self, wanted: Filter) -> None:
-        """Show only lines that pass; the search goes on among them."""
-        if self._pager is None:
-            return
-        self._do(lambda pager: pager.use_filter(wanted))
-        self._errors = None
-        if self._search is not None:
-            self._use_search(self._search, wanted)
-
-    def show_figures(self, wanted: bool) -> None:
-        """Draw the engine's statistics as columns, or as they are."""
-        self._do(lambda pager: pager.show_figures(wanted))
-
-    def start_search(self, pattern: Pattern) -> None:
-        """Mark what matches, and go to the nearest line that does."""
-        self._use_search(pattern, self.filter)
-        if self._seeker is not None:
-            self._go(self._seeker.nearest, _("No line matches {text}").format(text=pattern.source))
-        self._draw(self._page)
-
-    def end_search(self) -> None:
-        """Mark nothing."""
-        self._search = self._seeker = self._matches = None
-        self._draw(self._page)
-
-    def go_match(self, forward: bool) -> None:
-        """To the next line that matches, or the one before."""
-        if self._seeker is not None:
-            nothing = _("No match further down") if forward else _("No match further up")
-            self._go(self._seeker.next if forward else self._seeker.previous, nothing)
-
-    def go_error(self, where: Literal["first", "next", "previous"]) -> None:
-        """To another error; the lines of one traceback count as one."""
-        if self._pager is None:
-            return
-        if self._errors is None:
-            level = max(Level.ERROR, self.filter.level)
-            self._errors = Seeker(self._pager, Sieve(replace(self.filter, level=level)), by_block=True)
-        moves = {"first": self._errors.first, "next": self._errors.next, "previous": self._errors.previous}
-        nothing = {
-            "first": _("There is no error in this log"),
-            "next": _("No error further down"),
-            "previous": _("No error further up"),
-        }
-        self._go(moves[where], nothing[where])
-
-    def _go(self, move: Callable[[], bool], nothing: str) -> None:
-        def operation(_pager: Pager) -> None:
-            if not move():
-                self._news.append(nothing)
-
-        self._do(operation)
-
-    def _use_search(self, pattern: Pattern, wanted: Filter) -> None:
-        self._search = pattern
-        if self._pager is not None:
-            sieve = Sieve(wanted, pattern)
-            self._seeker, self._matches = Seeker(self._pager, sieve), Survey(self._pager.reader, sieve)
-
-    def _start_surveys(self) -> None:
-        self._marks, self._seeker, self._errors, self._matches = [], None, None, None
-        wanted = Sieve(Filter(level=Level.WARNING))
-        self._survey = None if self._pager is None else Survey(self._pager.reader, wanted)
 
     def retranslate(self) -> None:
         """Draw every text again, in the language of now."""
@@ -316,19 +212,6 @@ class LogView(Widget, can_focus=True):
             self._is_busy = False
             pager.cancelled.set()  # if the view went away, so does the work
 
-    async def _look_through(self) -> None:
-        """Count errors, warnings and matches in the whole log, a bit at a time, while it is on the screen."""
-        while True:
-            more = False
-            if self._is_watching and self._is_read:
-                for survey in (self._survey, self._matches):
-                    if survey is not None:
-                        position = survey.position
-                        more = await asyncio.to_thread(_advance, survey) or more
-                        if survey.position != position and survey in (self._survey, self._matches):
-                            self._draw(self._page)
-            await asyncio.sleep(SURVEY_REST if more else SURVEY_INTERVAL)
-
     # Drawing
 
     def _draw(self, page: Page) -> None:
@@ -400,7 +283,7 @@ class LogView(Widget, can_focus=True):
     def _empty_text(self) -> list[str]:
         if self._path is not None and not self._is_read:
             return []
-        filtered = self._pager is not None and not self._pager.filter.is_all
+        filtered = not self._filter.is_all
         return empty_text(self._page, self._path, filtered)
 
     # Marking with the mouse
@@ -478,13 +361,6 @@ class LogView(Widget, can_focus=True):
         self.notify(
             ngettext("Copied {count} line", "Copied {count} lines", len(lines)).format(count=len(lines)), markup=False
         )
-
-
-def _advance(survey: Survey) -> bool:
-    try:
-        return survey.advance(SURVEY_STEP)
-    except LogError:
-        return False  # the view says so
 
 
 def _perform(pager: Pager, operations: list[Operation]) -> None:
