@@ -115,6 +115,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
     from qwen_tui.headless.flags import refuse_wrong_arguments
     from qwen_tui.headless.plan import print_plan
     from qwen_tui.headless.start import print_start
+    from qwen_tui.server.quiet import quieted
     from qwen_tui.server.reach import warnings
     from qwen_tui.server.service import Servers
 
@@ -124,6 +125,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
         profile = _profile(arguments.profile, paths)
         spec = _spec(arguments, profile, taken)
         engine = await asyncio.to_thread(find_engine, paths, profile.engine or settings.engine, arguments.engine)
+        spec = await asyncio.to_thread(quieted, spec, engine, paths)
         if arguments.plan:
             return await print_plan(spec, engine, paths, as_json=arguments.json)
         await refuse_wrong_arguments(spec.extra_args, engine, paths)
