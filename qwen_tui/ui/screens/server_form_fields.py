@@ -39,8 +39,8 @@ PLACEHOLDERS: dict[str, str] = {
 }
 #: Switch → its label; below the fields.
 SWITCHES: dict[str, str] = {
-    "modelscope": N_("model from ModelScope"),
-    "restart": N_("start again when it fails"),
+    "modelscope": N_("from ModelScope"),
+    "restart": N_("restart when it fails"),
 }
 
 

@@ -38,6 +38,8 @@ class ServersScreen(RoomScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", N_("new"), id="servers.new", group=DO),
         Binding("enter", "main", N_("start, or chat"), id="servers.main", group=DO),
+        Binding("1", "mend", N_("start it mended"), id="servers.mend", group=DO),
+        Binding("v", "view_line", N_("see the line"), id="servers.view_line", group=DO),
         Binding("x", "stop", N_("stop"), id="servers.stop", group=DO),
         Binding("e", "edit", N_("edit"), id="servers.edit", group=DO),
         Binding("y", "copy_command", N_("copy command"), id="servers.copy_command", group=DO),
@@ -46,8 +48,6 @@ class ServersScreen(RoomScreen):
             "pagedown", "scroll_detail(1)", N_("scroll the details"), id="servers.page_down", show=False, group=MOVE
         ),
         Binding("pageup", "scroll_detail(-1)", N_("scroll them back"), id="servers.page_up", show=False, group=MOVE),
-        Binding("1", "mend", N_("start it mended"), id="servers.mend", group=DO),
-        Binding("v", "view_line", N_("see the line"), id="servers.view_line", group=DO),
         Binding("o", "profiles", N_("profiles"), id="servers.profiles", group=DO),
         Binding("a", "again", N_("what worked last"), id="servers.again", group=DO),
         Binding("r", "refresh", N_("refresh"), id="servers.refresh", group=DO),

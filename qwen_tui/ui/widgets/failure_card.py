@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from qwen_tui.server.diagnosis.model import Diagnosis, Relaunch
 
 #: Characters of the log's line that the card shows.
-_LONGEST_LINE = 240
+_LONGEST_LINE = 200
 
-Run = tuple[str, str, int, str]
+Run = tuple[str, str, int, float, str]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class Found:
 
 def run_of(status: ServerStatus) -> Run:
     """Names the run that failed, and the language that its diagnosis is in."""
-    return status.name, str(status.log), status.restarts, i18n.language()
+    ended = status.exit.at if status.exit else 0.0  # 0 for a moment, until its keeper has written
+    return status.name, str(status.log), status.restarts, ended, i18n.language()
 
 
 def look(status: ServerStatus, servers: Path) -> Found:
@@ -113,10 +114,11 @@ def failure_card(status: ServerStatus, found: Found | None) -> Content:
         number = _("line {number}").format(number=f"{diagnosis.line_number:,}")
         lines.append(Content.assemble((f"{number}  ", "$foreground-muted"), (text, "$foreground-muted")))
     lines += [Content(""), Content.styled(_("Do"), "bold")]
+    if found is not None and found.mended is not None:
+        # The first thing to do, and on a small screen the one that is seen.
+        lines += key_lines([("1", _("start it with {change}").format(change=one_line(found.change)))])
     if diagnosis is not None and diagnosis.remedy:
         lines.append(Content(plain(diagnosis.remedy)))
-    if found is not None and found.mended is not None:
-        keys.append(("1", _("start it with {change}").format(change=one_line(found.change))))
     if diagnosis is not None and diagnosis.line_number:
         keys.append(("v", _("see that line in its log")))
     keys += [
