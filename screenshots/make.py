@@ -28,6 +28,7 @@ QUESTIONS = {
 
 
 def save(terminal: Terminal, name: str) -> None:
+    terminal.settle()
     (FOLDER / f"{name}.svg").write_text(terminal.svg("qwen-tui"), encoding="utf-8")
     print(f"{name}.svg", flush=True)
 
@@ -84,7 +85,8 @@ def chinese(environment: dict[str, str]) -> None:
         terminal.read(0.5)
         save(terminal, "form-zh")
         terminal.press("esc")
-        terminal.read(0.5)
+        terminal.wait_for("● SmolLM2 +就绪")
+        terminal.settle()
         ask(terminal, QUESTIONS["zh"])
         save(terminal, "chat-zh")
         terminal.press("esc", "l")

@@ -61,6 +61,14 @@ class Terminal:
         # pyte takes private mode reports such as CSI ? 2026 $ p for text; a terminal says nothing to them.
         self._stream.feed(re.sub(rb"\x1b\[\?[0-9;]*\$p|\x1b\[[<>=][0-9;]*[a-z]", b"", data))
 
+    def settle(self, quiet: float = 0.3, seconds: float = 3.0) -> None:
+        """Take in what the program writes until it has written nothing for `quiet` seconds: no screen half drawn."""
+        deadline = time.monotonic() + seconds
+        before = -1
+        while before != self.received and time.monotonic() < deadline:
+            before = self.received
+            self.read(quiet)
+
     @property
     def text(self) -> str:
         """The screen as lines of text."""
