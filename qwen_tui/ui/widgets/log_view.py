@@ -185,9 +185,9 @@ class LogView(LogSeeking, can_focus=True):
             if not self._is_watching and not operations:
                 continue
             now = time.monotonic()
-            if now - self._looked_at >= self._interval * 0.9:
+            if not operations and now - self._looked_at >= self._interval * 0.9:
                 self._looked_at = now
-                operations.insert(0, Pager.refresh)
+                operations.append(Pager.refresh)
             await self._perform(pager, operations)
             if pager is self._pager:
                 self._is_read = True
@@ -368,6 +368,6 @@ def _perform(pager: Pager, operations: list[Operation]) -> None:
         try:
             operation(pager)
         except Cancelled:
-            return
+            continue  # the rest is still to be known, such as another filter; the next look goes on
         except LogError as error:
             pager.fail(error)
