@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
 
 
+class ProfileList(OptionList, inherit_bindings=False):
+    """The list; its keys are the screen's, which stand in the footer."""
+
+
 class ProfilesScreen(ModalScreen[Profile | None], inherit_bindings=False):
     """Dismissed with the profile that a form is to be filled with, or None."""
 
@@ -57,7 +61,7 @@ class ProfilesScreen(ModalScreen[Profile | None], inherit_bindings=False):
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog", classes="wide"):
             yield Static(Content.styled(_("Profiles"), "bold"), id="title")
-            yield OptionList(id="profiles", markup=False, compact=True)
+            yield ProfileList(id="profiles", markup=False, compact=True)
             with VerticalScroll(id="about", can_focus=False):
                 yield Static(id="details")
             yield Static(id="note")
@@ -106,7 +110,9 @@ class ProfilesScreen(ModalScreen[Profile | None], inherit_bindings=False):
         origin = (
             _("comes with qwen-tui") if profile.is_starter else str(file_of(self._qwen.services.paths, profile.name))
         )
-        lines = [Content.styled(plain(origin), "$foreground-muted"), Content(plain(profile.shell_command()))]
+        description = _(profile.description) if profile.is_starter else profile.description
+        lines = [Content.styled(plain(description), "bold")] if description else []
+        lines += [Content.styled(plain(origin), "$foreground-muted"), Content(plain(profile.shell_command()))]
         if profile.restart != "no":
             lines.append(Content(_("is started again when it fails")))
         if profile.idle_minutes:

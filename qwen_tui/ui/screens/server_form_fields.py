@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.profiles import MODELSCOPE, Profile, read_environment, write_environment
+from qwen_tui.server.quiet import without_quiet_words
 from qwen_tui.server.spec import FieldError, ServerSpec, check_fields
 
 #: Field → its label.
@@ -73,7 +74,7 @@ def state_of_spec(spec: ServerSpec, engine: str = "") -> FormState:
         "port": str(spec.port),
         "max_model_len": "" if spec.max_model_len is None else str(spec.max_model_len),
         "chat_template": spec.chat_template,
-        "extra_args": shlex.join(spec.extra_args),
+        "extra_args": shlex.join(without_quiet_words(spec.extra_args)),
         "environment": write_environment(environment),
         "engine": engine,
         "idle_minutes": str(spec.idle_minutes or ""),

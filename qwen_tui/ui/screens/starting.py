@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qwen_tui.engine.arguments import ArgumentSchema
 from qwen_tui.engine.find import Engine
+from qwen_tui.server.quiet import quieted
 from qwen_tui.server.spec import ServerSpec
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ async def plan_and_start(
     if engine is None:
         setting = engine_setting or services.settings.engine
         engine = await asyncio.to_thread(services.find_engine, services.paths, setting)
+    spec = await asyncio.to_thread(quieted, spec, engine, services.paths)
     plan = await plan_of(spec, engine, services.paths, schema)
     if plan.level == "stop" or (plan.level == "warn" and ask_about_warnings):
         answer = await qwen.push_screen_wait(PlanScreen(plan, engine, schema))
