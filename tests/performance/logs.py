@@ -196,6 +196,49 @@ def report_domain(large: Path, small: Path) -> None:
     print(f"memory for that        {max(run[1] for run in runs) / 1000:8.2f} MB")
 
 
+SEARCHER = """
+import sys, time
+from qwen_tui.logs.filters import Filter, Pattern, Sieve
+from qwen_tui.logs.parse import Level
+from qwen_tui.logs.reader import LogReader
+from qwen_tui.logs.search import Finder
+wanted = {
+    "text": Filter(pattern=Pattern.of("no such text")),
+    "expression": Filter(pattern=Pattern.of("no such .* text$")),
+    "errors": Filter(level=Level.ERROR),
+}[sys.argv[2]]
+start, longest, last = time.perf_counter(), 0.0, time.perf_counter()
+finder = Finder(Sieve(wanted))
+def look():
+    global longest, last
+    now = time.perf_counter()
+    longest, last = max(longest, now - last), now
+finder.on_look = look
+with LogReader(sys.argv[1]).snapshot() as snapshot:
+    assert list(finder.before(snapshot, snapshot.size)) == []
+    whole = time.perf_counter() - start
+    start = time.perf_counter()
+    assert list(finder.before(snapshot, snapshot.size)) == []
+print(whole, longest, time.perf_counter() - start)
+"""
+
+
+def report_search(large: Path) -> None:
+    """Looking through all of it for what is not there, backwards, against `grep`."""
+    start = time.perf_counter()
+    subprocess.run(["grep", "-ci", "no such text", str(large)], stdout=subprocess.DEVNULL, check=False)
+    reference = time.perf_counter() - start
+    for what in ("text", "expression", "errors"):
+        words = subprocess.run(
+            [sys.executable, "-c", SEARCHER, str(large), what], capture_output=True, text=True, check=True
+        )
+        whole, longest, again = map(float, words.stdout.split())
+        print(
+            f"all of it for {what:<10} {whole:7.2f} s    {whole / reference:6.2f} × `grep -i`; "
+            f"lets keys in every {1000 * longest:.1f} ms; again {1000 * again:.2f} ms"
+        )
+
+
 def report_view(large: Path, small: Path, rate: int, seconds: float) -> None:
     with view_of(small) as (terminal, few):
         terminal.pump(1)
@@ -207,7 +250,7 @@ def report_view(large: Path, small: Path, rate: int, seconds: float) -> None:
         print(f"  more than those      {1000 * (many - few):8.0f} ms")
         print(f"memory of the process  {terminal.memory():8.1f} MB    {terminal.memory() / idle_memory:6.2f} ×")
         idle_cpu, idle_bytes = usage(terminal, seconds)
-        print(f"at rest                {100 * idle_cpu:8.2f} % of a core, {idle_bytes:.0f} bytes/s to the terminal")
+        print(f"while errors are counted{100 * idle_cpu:7.2f} % of a core, {idle_bytes:.0f} bytes/s to the terminal")
         jump = [1000 * terminal.press(key, answer) for key, answer in ((b"g", b"  0 %"), (b"G", b"following")) * 5]
         print(f"start and end, g and G {statistics.median(jump):8.1f} ms    longest {max(jump):.1f} ms")
         writer = subprocess.Popen(
@@ -243,6 +286,7 @@ def main() -> None:
         count = make_log(large, arguments.megabytes)
         print(f"a log of {large.stat().st_size / 1e9:.2f} GB, {count:,} lines")
         report_domain(large, small)
+        report_search(large)
         report_view(large, small, arguments.rate, arguments.seconds)
 
 
