@@ -57,9 +57,8 @@ def test_every_key_has_an_id_and_does_one_thing(node: type[ProfilesScreen]) -> N
     assert len({binding.key for binding in bindings}) == len(bindings)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (140, 40)])
-async def test_every_starter_is_listed_and_one_fills_the_form(services: Services, size: tuple[int, int]) -> None:
-    async with running(services, size=size) as (app, pilot):
+async def test_every_starter_is_listed_and_one_fills_the_form(services: Services) -> None:
+    async with running(services) as (app, pilot):
         screen = await open_profiles(app, pilot)
         for starter in STARTERS:
             assert screen.chosen is not None
