@@ -42,8 +42,8 @@ class KeyBar(Widget):
         self._bindings_updated(self.screen)
 
     def _bindings_updated(self, screen: Screen[Any]) -> None:
-        if self.app.screen is not self.screen:
-            return  # below a dialog: what stood here stays until the dialog is answered
+        if not self.screen.is_active:
+            return  # below a dialog, what stood here stays until it is answered; or another room is being shown
         entries = tuple(self._active_entries())
         if entries != self._entries:
             self._entries = entries
