@@ -17,6 +17,7 @@ from qwen_tui.models.download import download_model, is_hub_id
 from qwen_tui.paths import Paths
 from qwen_tui.progress import OnProgress, Progress
 from qwen_tui.server.launch import free_port
+from qwen_tui.server.quiet import quieted
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec, name_for
 from qwen_tui.server.status import ServerStatus, StartProgress
@@ -70,6 +71,7 @@ async def prepare_demo(
     if running is not None:
         return Prepared(await servers.wait_ready(running.name, on_start), False, engine)
     spec = demo_spec(servers, engine, model, served_name, options.port)
+    spec = await asyncio.to_thread(quieted, spec, engine, paths)
     on_progress(Progress(_("Starting the server on port {port}").format(port=spec.port)))
     launched = asyncio.ensure_future(servers.start(spec, engine))
     try:

@@ -63,6 +63,8 @@ def english(environment: dict[str, str], model: Path, port: int) -> None:
         terminal.read(0.5)
         save(terminal, "form-en")
         terminal.press("ctrl+s")
+        if "Plan of" in terminal.wait_for("starting Python|Plan of", 30)[0]:
+            terminal.press("enter")
         terminal.wait_for("loading weights +\\d|profiling memory +\\d", 240)
         save(terminal, "servers-en")
         terminal.wait_for("● SmolLM2 +ready", 240)

@@ -137,7 +137,8 @@ def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Re
         environment["VLLM_API_KEY"] = secrets.token_urlsafe(24)
     logs = private_folder(folder / "logs")
     for old in sorted(logs.glob("*.log"))[: -LOGS_KEPT + 1]:
-        old.unlink(missing_ok=True)
+        for file in (old, *logs.glob(f"{old.name}.*")):  # what was rotated out of it, too
+            file.unlink(missing_ok=True)
     log = logs / time.strftime("%Y%m%d-%H%M%S.log")
     number = 2
     while log.exists():

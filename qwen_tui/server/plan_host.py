@@ -139,8 +139,8 @@ def check_arguments(check: Check) -> None:
     """Whether the engine knows every argument."""
     if check.schema is None:
         if check.spec.extra_args:
-            text = _("not checked: this engine was not yet asked what it takes")
-            check.warn("arguments", text, _("`qwen-tui flags` asks it, once"))
+            # No warning: the first start on an engine would always be asked about it.
+            check.ok("arguments", _("taken as they are: this engine was not yet asked what it takes"))
         return
     words = check.spec.argv("python")[3:]
     own = len(words) - len(check.spec.extra_args)
