@@ -54,6 +54,15 @@ def ask(terminal: Terminal, questions: tuple[str, ...]) -> None:
         terminal.wait_for(r"(?s)" + r"TTFT [\d,.]+ m?s · .*" * number, 120)
 
 
+def watch(terminal: Terminal) -> None:
+    """Look at the Watch room until there is something to see: a reply among the last figures."""
+    terminal.press("w")
+    terminal.wait_for("KV cache")
+    for _second in range(8):
+        terminal.wait_for(".", 1)
+        terminal.read(1.0)
+
+
 def english(environment: dict[str, str], model: Path, port: int) -> None:
     with Terminal([str(PROGRAM)], {**environment, "LANG": "C.UTF-8"}, *SIZE) as terminal:
         terminal.wait_for("n +new")
@@ -73,6 +82,8 @@ def english(environment: dict[str, str], model: Path, port: int) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-en")
+        watch(terminal)
+        save(terminal, "watch-en")
         terminal.press("?")
         terminal.wait_for("esc +close")
         save(terminal, "help-en")
@@ -94,6 +105,8 @@ def chinese(environment: dict[str, str]) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-zh")
+        watch(terminal)
+        save(terminal, "watch-zh")
 
 
 def main() -> None:
