@@ -39,7 +39,8 @@ def state_line(target: ServerStatus | None, watch: Watch, span: int, now: float)
         ago = format_seconds(max(0.0, now - watch.seen_at))
         parts.append("  " + _("last seen at {time}, {ago} ago").format(time=at, ago=ago))
     elif watch.figures.kv_tokens:
-        parts.append((f"  {_('KV cache holds {count} tokens').format(count=f'{watch.figures.kv_tokens:,}')}", _MUTED))
+        holds = _("KV cache holds {count} tokens").format(count=f"{watch.figures.kv_tokens:,}")
+        parts.append((f"  {holds}", _MUTED))
     return Content.assemble(*parts, (f"   {shown}", _MUTED))
 
 
