@@ -72,7 +72,9 @@ class Terminal:
     @property
     def text(self) -> str:
         """The screen as lines of text."""
-        return "\n".join(line.rstrip() for line in self.screen.display)
+        # Not screen.display: pyte fails there on a cell that holds nothing.
+        rows = (self.screen.buffer[number] for number in range(self.screen.lines))
+        return "\n".join("".join(row[n].data for n in range(self.screen.columns)).rstrip() for row in rows)
 
     def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
         """Wait until the screen shows the regular expression; fails with the screen's text."""

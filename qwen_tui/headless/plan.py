@@ -27,10 +27,11 @@ async def print_plan(spec: ServerSpec, engine: Engine, paths: Paths, *, as_json:
     Where arguments are given, and the engine was never asked what it takes, it is asked first.
     """
     from qwen_tui.server.plan import make_plan
+    from qwen_tui.server.quiet import without_quiet_words
     from qwen_tui.server.ray_status import with_ray
 
     schema: ArgumentSchema | None = None
-    if spec.extra_args:
+    if without_quiet_words(spec.extra_args):
         from qwen_tui.headless.flags import load_schema
 
         try:

@@ -115,7 +115,7 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
     from qwen_tui.headless.flags import refuse_wrong_arguments
     from qwen_tui.headless.plan import print_plan
     from qwen_tui.headless.start import print_start
-    from qwen_tui.server.quiet import quieted
+    from qwen_tui.server.quiet import quieted, without_quiet_words
     from qwen_tui.server.reach import warnings
     from qwen_tui.server.service import Servers
 
@@ -128,7 +128,8 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
         spec = await asyncio.to_thread(quieted, spec, engine, paths)
         if arguments.plan:
             return await print_plan(spec, engine, paths, as_json=arguments.json)
-        await refuse_wrong_arguments(spec.extra_args, engine, paths)
+        # Only what a person wrote: asking an engine for its arguments takes ten seconds the first time.
+        await refuse_wrong_arguments(without_quiet_words(spec.extra_args), engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
         for warning in warnings(spec):
             print(_("Note: {text}").format(text=warning), file=sys.stderr, flush=True)
