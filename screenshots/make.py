@@ -7,6 +7,8 @@ own, walks through the screens in both languages, draws what the terminal shows,
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -54,13 +56,15 @@ def ask(terminal: Terminal, questions: tuple[str, ...]) -> None:
         terminal.wait_for(r"(?s)" + r"TTFT [\d,.]+ m?s · .*" * number, 120)
 
 
-def watch(terminal: Terminal) -> None:
-    """Look at the Watch room until there is something to see: a reply among the last figures."""
+def watch(terminal: Terminal, environment: dict[str, str]) -> None:
+    """Look at the Watch room while the server has something to do."""
+    ask = [str(PROGRAM), "chat", "Tell me a long story.", "--server", "SmolLM2", "--max-tokens", "150"]
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    load = [subprocess.Popen(ask, env={**os.environ, **environment}, **quiet) for _user in range(4)]
     terminal.press("w")
     terminal.wait_for("KV cache")
-    for _second in range(8):
-        terminal.wait_for(".", 1)
-        terminal.read(1.0)
+    while any(process.poll() is None for process in load):
+        terminal.read(0.5)
 
 
 def english(environment: dict[str, str], model: Path, port: int) -> None:
@@ -82,7 +86,7 @@ def english(environment: dict[str, str], model: Path, port: int) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-en")
-        watch(terminal)
+        watch(terminal, environment)
         save(terminal, "watch-en")
         terminal.press("?")
         terminal.wait_for("esc +close")
@@ -105,7 +109,7 @@ def chinese(environment: dict[str, str]) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-zh")
-        watch(terminal)
+        watch(terminal, environment)
         save(terminal, "watch-zh")
 
 

@@ -17,15 +17,19 @@ _ENDPOINTS = "/health,/metrics"
 _DECIDED = ("--disable-access-log", "--disable-uvicorn-access-log", "--log-config-file", "--config")
 
 
+def is_decided(words: Sequence[str]) -> bool:
+    """Whether `words` say already what goes into the access log, so that nothing is to be added."""
+    options = (word.split("=", 1)[0].replace("_", "-") for word in words)
+    return any(option.startswith(_DECIDED[0]) or option in _DECIDED for option in options)
+
+
 def quiet_words(engine: Engine, words: Sequence[str], paths: Paths | None = None) -> tuple[str, ...]:
     """The words to add to a command line of this engine that has `words` already; none where it has no such flag.
 
     paths: where the engine's arguments may be known already; else its sources are read, some milliseconds.
     """
-    for word in words:
-        option = word.split("=", 1)[0].replace("_", "-")
-        if option.startswith(_DECIDED[0]) or option in _DECIDED:
-            return ()
+    if is_decided(words):
+        return ()
     schema = ArgumentSchema.cached(engine, paths) if paths is not None else None
     knows = _FLAG in schema.by_name if schema is not None else _sources_know(engine)
     return (_FLAG, _ENDPOINTS) if knows else ()

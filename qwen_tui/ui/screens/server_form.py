@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -18,6 +19,7 @@ from qwen_tui.engine.find import Engine
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.profiles import Profile
+from qwen_tui.server.quiet import is_decided
 from qwen_tui.server.spec import FieldError, ServerSpec, name_for
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.rooms import DO, MOVE
@@ -300,8 +302,10 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     @property
     def command(self) -> str:
         """The exact command of what is in the fields now."""
-        engine = self._engine.engine
-        return self._read.spec.shell_command(str(engine.python) if engine else "python")
+        engine, spec = self._engine.engine, self._read.spec
+        if not is_decided(spec.extra_args):
+            spec = dataclasses.replace(spec, extra_args=(*spec.extra_args, *self._engine.quiet))
+        return spec.shell_command(str(engine.python) if engine else "python")
 
     # Doing
 

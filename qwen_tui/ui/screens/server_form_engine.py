@@ -14,6 +14,7 @@ from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.progress import Progress
+from qwen_tui.server.quiet import quiet_words
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.text import one_line, plain
 
@@ -28,6 +29,8 @@ class EngineOfForm:
         self._error: QwenTuiError | None = None
         self._progress: Progress | None = None
         self._schema_error = ""
+        #: The words that keep our questions out of this engine's log.
+        self.quiet: tuple[str, ...] = ()
 
     async def find(self, services: Services, setting: str) -> None:
         """Look for the engine that `setting` (or, if that is empty, the settings) names, unless it is found already."""
@@ -43,6 +46,7 @@ class EngineOfForm:
             self.engine, self._error = None, error
             return
         self.schema = await asyncio.to_thread(ArgumentSchema.cached, self.engine, services.paths)
+        self.quiet = await asyncio.to_thread(quiet_words, self.engine, (), services.paths)
 
     async def learn(self, paths: Paths, on_progress: Callable[[], None]) -> None:
         """Ask the engine for its arguments: 10 s or more the first time; `line` shows how far it is."""
