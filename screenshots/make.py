@@ -7,8 +7,6 @@ own, walks through the screens in both languages, draws what the terminal shows,
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -56,17 +54,6 @@ def ask(terminal: Terminal, questions: tuple[str, ...]) -> None:
         terminal.wait_for(r"(?s)" + r"TTFT [\d,.]+ m?s · .*" * number, 120)
 
 
-def watch(terminal: Terminal, environment: dict[str, str]) -> None:
-    """Look at the Watch room while the server has something to do."""
-    ask = [str(PROGRAM), "chat", "Tell me a long story.", "--server", "SmolLM2", "--max-tokens", "150"]
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    load = [subprocess.Popen(ask, env={**os.environ, **environment}, **quiet) for _user in range(4)]
-    terminal.press("w")
-    terminal.wait_for("KV cache")
-    while any(process.poll() is None for process in load):
-        terminal.read(0.5)
-
-
 def english(environment: dict[str, str], model: Path, port: int) -> None:
     with Terminal([str(PROGRAM)], {**environment, "LANG": "C.UTF-8"}, *SIZE) as terminal:
         terminal.wait_for("n +new")
@@ -78,7 +65,7 @@ def english(environment: dict[str, str], model: Path, port: int) -> None:
         terminal.press("ctrl+s")
         if "Plan of" in terminal.wait_for("starting Python|Plan of", 30)[0]:
             terminal.press("enter")
-        terminal.wait_for("loading weights +\\d|profiling memory +\\d", 240)
+        terminal.wait_for("(starting the engine|loading weights) +[1-9]", 240)
         save(terminal, "servers-en")
         terminal.wait_for("● SmolLM2 +ready", 240)
         ask(terminal, QUESTIONS["en"])
@@ -86,8 +73,6 @@ def english(environment: dict[str, str], model: Path, port: int) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-en")
-        watch(terminal, environment)
-        save(terminal, "watch-en")
         terminal.press("?")
         terminal.wait_for("esc +close")
         save(terminal, "help-en")
@@ -109,8 +94,6 @@ def chinese(environment: dict[str, str]) -> None:
         terminal.press("esc", "l")
         terminal.wait_for("chat/completions")
         save(terminal, "logs-zh")
-        watch(terminal, environment)
-        save(terminal, "watch-zh")
 
 
 def main() -> None:
