@@ -1,4 +1,4 @@
-"""Well-known mirrors of PyPI, for people to whom pypi.org is slow or out of reach."""
+"""Well-known mirrors of PyPI, for people to whom PyPI itself is slow or out of reach."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ class Mirror:
 
 MIRRORS: tuple[Mirror, ...] = (
     Mirror("default", N_("pip's own setting (PyPI unless changed)"), "", (TORCH_CPU,)),
-    Mirror("pypi", N_("PyPI, pypi.org"), "https://pypi.org/simple", (TORCH_CPU,)),
     Mirror("tuna", N_("Tsinghua University"), "https://pypi.tuna.tsinghua.edu.cn/simple"),
     Mirror("aliyun", N_("Alibaba Cloud"), "https://mirrors.aliyun.com/pypi/simple/"),
     Mirror("ustc", N_("University of Science and Technology of China"), "https://mirrors.ustc.edu.cn/pypi/simple"),

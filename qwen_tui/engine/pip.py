@@ -127,7 +127,7 @@ def explain(failure: PipFailed, log: Path, doing: str) -> EngineError:
     """
     text = "\n".join(failure.lines)
     deciding = _deciding_line(failure.lines)
-    names = ", ".join(mirror.name for mirror in MIRRORS if mirror.name not in ("default", "pypi"))
+    names = ", ".join(mirror.name for mirror in MIRRORS if mirror.name != "default")
     hint = _("pip's whole output is in {log}").format(log=log)
     if re.search(r"No space left on device|Errno 28", text):
         hint = _("Free some disk space, then run the same command again: it goes on where it stopped")

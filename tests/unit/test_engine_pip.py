@@ -104,7 +104,7 @@ def test_large_files_are_fetched_alone_and_small_ones_together() -> None:
 
 NAME_RESOLUTION = (
     "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NameResolutionError(\""
-    "HTTPSConnection(host='pypi.org', port=443): Failed to resolve 'pypi.org' ([Errno -2] Name or service not known)"
+    "HTTPSConnection(host='index.example', port=443): Failed to resolve 'index.example' ([Errno -2] Name or service not known)"
     "\")': /simple/vllm/"
 )
 
@@ -114,7 +114,7 @@ NAME_RESOLUTION = (
     [
         (
             [NAME_RESOLUTION, "ERROR: No matching distribution found for vllm"],
-            "Failed to resolve 'pypi.org'",
+            "Failed to resolve 'index.example'",
             "--mirror",
         ),
         (
