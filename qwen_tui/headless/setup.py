@@ -74,7 +74,7 @@ def chosen_index(arguments: argparse.Namespace, settings: Settings) -> str:
         return mirror_named(arguments.mirror).index_url
     url = str(arguments.index_url or settings.index_url)
     if url and "://" not in url:
-        raise UsageError(_("--index-url takes a URL such as https://mirror.example/simple, not “{url}”").format(url=url))
+        raise UsageError(_("--index-url takes a URL such as https://pip.example/simple, not “{url}”").format(url=url))
     return url
 
 
