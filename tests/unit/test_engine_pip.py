@@ -104,7 +104,7 @@ def test_large_files_are_fetched_alone_and_small_ones_together() -> None:
 
 NAME_RESOLUTION = (
     "WARNING: Retrying (Retry(total=0, connect=None)) after connection broken by 'NameResolutionError(\""
-    "HTTPSConnection(host='pip.example', port=443): Failed to resolve 'pip.example' ([Errno -2] Name or service not known)"
+    "HTTPSConnection(host='pip.test', port=443): Failed to resolve 'pip.test' ([Errno -2] Name or service not known)"
     "\")': /simple/vllm/"
 )
 
@@ -114,7 +114,7 @@ NAME_RESOLUTION = (
     [
         (
             [NAME_RESOLUTION, "ERROR: No matching distribution found for vllm"],
-            "Failed to resolve 'pip.example'",
+            "Failed to resolve 'pip.test'",
             "--mirror",
         ),
         (
@@ -169,7 +169,7 @@ def test_faults_of_an_engine_are_named(kind: str, why: str, fault: str, repair: 
 def test_mirrors_have_names_urls_and_a_place_for_torch() -> None:
     assert mirror_named("TUNA").index_url == "https://pypi.tuna.tsinghua.edu.cn/simple"
     assert mirror_for("https://pypi.tuna.tsinghua.edu.cn/simple/").name == "tuna"
-    assert mirror_for("https://pip.example/simple").torch_cpu == (TORCH_CPU,)
+    assert mirror_for("https://pip.test/simple").torch_cpu == (TORCH_CPU,)
     assert mirror_for("").name == "default"
     assert all(mirror.index_url.startswith("https://") for mirror in MIRRORS if mirror.name != "default")
     assert all(TORCH_CPU in mirror.torch_cpu for mirror in MIRRORS)
