@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
 from qwen_tui.engine.find import Engine
 from qwen_tui.paths import Paths, write_private
+from qwen_tui.server import processes
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.status import ServerState
@@ -20,10 +20,10 @@ from tests.terminal import Terminal
 PROGRAM = Path(sys.executable).parent / "qwen-tui"
 
 
-def engine_processes() -> list[str]:
-    """The command names of every vLLM process on this machine."""
-    names = subprocess.run(["ps", "-eo", "comm="], check=True, capture_output=True, text=True).stdout.split("\n")
-    return [name for name in names if name.startswith("VLLM")]
+def engine_processes(leader: int) -> list[str]:
+    """The names of the vLLM processes in the session that `leader` leads or led."""
+    stats = (processes.read_stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [s.command for s in stats if s and s.is_running and s.session == leader and s.command.startswith("VLLM")]
 
 
 def fill(terminal: Terminal, *fields: str) -> None:
@@ -44,7 +44,6 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
     }  # fmt: skip
     paths = Paths(*(tmp_path / kind / "qwen-tui" for kind in ("config", "data", "state", "cache")))
     write_private(paths.settings_file, f'engine = "{engine.python}"\n')
-    before = len(engine_processes())
     port = free_port(first=18100)
     try:
         with Terminal([str(PROGRAM)], environment) as terminal:
@@ -79,7 +78,8 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
 
         status = Servers(paths).get("one")
         assert status.state is ServerState.READY
-        assert len(engine_processes()) > before
+        assert status.pid
+        assert len(engine_processes(status.pid)) >= 2
 
         with Terminal([str(PROGRAM)], environment) as terminal:
             terminal.wait_for(r"● one +ready")
@@ -104,7 +104,7 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
     finally:
         asyncio.run(_stop_all(paths))
     assert run_processes(paths) == []
-    assert len(engine_processes()) == before
+    assert engine_processes(status.pid) == []
 
 
 async def _stop_all(paths: Paths) -> None:

@@ -255,7 +255,8 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     # Drawing
 
     def _draw(self) -> None:
-        if not self.is_attached:
+        # A form that is being closed is still attached when its fields are gone already.
+        if not self.is_attached or not self.query("#error-model"):
             return
         by_field = {error.field: error for error in reversed(self._errors)}
         for field in FIELDS:
@@ -278,7 +279,9 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self._set("#engine", self._engine.line())
 
     def _set(self, selector: str, content: Content) -> None:
-        widget = self.query_one(selector, Static)
+        widget = next(iter(self.query(selector).results(Static)), None)
+        if widget is None:
+            return  # the form is being closed
         widget.display = bool(content.plain)
         if not (isinstance(widget.content, Content) and widget.content.is_same(content)):
             widget.update(content)
