@@ -221,7 +221,7 @@ def cause_of(record: Record) -> str:
         return _("The machine was restarted while it ran")
     if record.state.get("error"):
         return str(record.state["error"])
-    from qwen_tui.server.cause import find_cause  # its rules take 60 ms to load, and most servers don't fail
+    from qwen_tui.server.diagnosis import find_cause  # its rules take 60 ms to load, and most servers don't fail
     from qwen_tui.server.diagnosis.context import context_of
 
     cause = find_cause(record.log, context_of(record))

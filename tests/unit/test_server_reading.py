@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_tui.server.cause import find_cause
+from qwen_tui.server.diagnosis import find_cause
 from qwen_tui.server.history import StartHistory, eta, kind_of_start
 from qwen_tui.server.phases import PhaseReader
 from qwen_tui.server.spec import ServerSpec
