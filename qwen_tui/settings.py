@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from qwen_tui.errors import SettingsError
-from qwen_tui.i18n import _
+from qwen_tui.i18n import N_, _
 from qwen_tui.paths import Paths, write_private
+
+_KINDS: dict[type, str] = {dict: N_("a table"), list: N_("a list of texts"), str: N_("a text")}
 
 
 @dataclass
@@ -27,6 +29,9 @@ class Settings:
 
     index_url: str = ""
     """The pip index that `setup` and the demo use; empty means pip's own setting."""
+
+    model_folders: list[str] = field(default_factory=list)
+    """Folders with models besides the hubs' caches, such as "/root/autodl-tmp"; looked through a few levels deep."""
 
     keys: dict[str, str] = field(default_factory=dict)
     """Key bindings changed by the user: binding id → key, such as "chat.stop" = "ctrl+x"."""
@@ -74,10 +79,11 @@ def _from_table(data: dict[str, Any], file: Path) -> Settings:
                 if near
                 else _("Known are: {names}").format(names=", ".join(known)),
             )
-        if not isinstance(value, known[key]):
+        is_list = isinstance(value, list)
+        if not isinstance(value, known[key]) or (is_list and not all(isinstance(entry, str) for entry in value)):
             raise SettingsError(
                 _("{file}: “{key}” must be {kind}, not {value}").format(
-                    file=file, key=key, kind=_("a table") if known[key] is dict else _("a text"), value=repr(value)
+                    file=file, key=key, kind=_(_KINDS[known[key]]), value=repr(value)
                 )
             )
         setattr(settings, key, value)
