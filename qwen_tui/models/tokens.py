@@ -1,0 +1,43 @@
+"""Access tokens for private and gated models: one file per hub and host, mode 0600, in the data folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from qwen_tui.errors import ModelError
+from qwen_tui.models.hub import Hub
+from qwen_tui.paths import Paths, write_private
+
+
+class TokenNeeded(ModelError):
+    """The hub wants a token, or does not accept the one it was given."""
+
+
+class Tokens:
+    """The tokens that a person gave to qwen-tui. A token is kept for the host it was given for and sent to no other."""
+
+    def __init__(self, paths: Paths) -> None:
+        self._folder = paths.data / "tokens"
+
+    def file(self, hub: Hub, endpoint: str = "") -> Path:
+        """Where the token for this hub at this address is, or would be."""
+        host = re.sub(r"[^\w.-]", "_", hub.host(endpoint))
+        return self._folder / f"{hub.key}@{host}"
+
+    def load(self, hub: Hub, endpoint: str = "") -> str:
+        """The token kept for this hub, else the one in the environment; empty if there is none."""
+        try:
+            kept = self.file(hub, endpoint).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            kept = ""
+        return kept or os.environ.get(hub.token_variable, "").strip()
+
+    def save(self, hub: Hub, token: str, endpoint: str = "") -> None:
+        """Keep `token` for this hub at this address; an empty one forgets it."""
+        file = self.file(hub, endpoint)
+        if token.strip():
+            write_private(file, token.strip() + "\n")
+        else:
+            file.unlink(missing_ok=True)
