@@ -26,7 +26,7 @@ if __package__ in (None, ""):
     # -I keeps the environment and the current folder off the path, so the package has to be named.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from qwen_tui.server import processes
+from qwen_tui.server import processes, sockets
 from qwen_tui.server.idle import IdleWatch
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -118,10 +118,12 @@ class Keeper:
             opened.append(os.open(os.devnull, os.O_RDONLY))
             opened.append(os.open(self.launch["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
             null, log = opened
+            # What is in it already was written by the starts before this one.
+            log_begins = os.fstat(log).st_size
             self.pid = os.posix_spawn(
                 self.launch["argv"][0],
                 self.launch["argv"],
-                {**os.environ, **self.launch["env"], processes.TAG: self.launch["id"]},
+                self.environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, null, 0),
                     (os.POSIX_SPAWN_DUP2, log, 1),
@@ -151,8 +153,16 @@ class Keeper:
             exit=None,
             error="",
             steps=[],
+            log_begins=log_begins,
         )
         return True
+
+    def environment(self) -> dict[str, str]:
+        """The server's, with a folder for its sockets."""
+        environment = {**os.environ, **self.launch["env"], processes.TAG: self.launch["id"]}
+        folder = sockets.make_folder(self.launch["id"], int(self.state.get("restarts", 0)), environment)
+        self.state["sockets"] = folder
+        return {**environment, sockets.VARIABLE: folder} if folder else environment
 
     def is_abandoned(self, run: str) -> bool:
         """Whether the folder still holds this run and nobody has brought it to its end."""
@@ -244,6 +254,8 @@ class Keeper:
         """End whatever is left of the server's processes and record it."""
         remaining = processes.end_all(self.members, grace, self.pause, self.step)
         self.collect()
+        if not remaining:
+            sockets.remove_folder(str(self.state.get("sockets") or ""))
         self.step("remain" if remaining else "gone", remaining)
 
     def exit_record(self) -> dict[str, Any]:
@@ -303,7 +315,10 @@ class Keeper:
     def restart_after(self, delay: float, record: dict[str, Any]) -> bool:
         """Wait out the back-off and start again; False if a stop came meanwhile or it can't be started."""
         deadline = time.monotonic() + delay
-        self.write(status="waiting", server=None, exit=record, failures=self.failures, restart_due=deadline)
+        self.write(
+            status="waiting", server=None, exit=record, restart_due=deadline,
+            failures=self.failures, failures_most=FAILURES_MOST,
+        )  # fmt: skip
         while time.monotonic() < deadline:
             self.pause(max(0.0, deadline - time.monotonic()))
             if self.stop_asked_at is not None:

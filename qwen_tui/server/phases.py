@@ -6,6 +6,7 @@ from vLLM 0.4 to 0.32; a line that fits none costs nothing but detail.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -47,14 +48,14 @@ _CHUNK = 1 << 20
 
 
 class PhaseReader:
-    """Follows one log from its first byte.
+    """Follows one log from the byte `begins` on.
 
     phase, done, total: what the lines read so far tell; a phase never goes back.
     """
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, begins: int = 0) -> None:
         self._log = log
-        self._offset = 0
+        self._offset = begins
         self._half = b""
         self.phase = Phase.SPAWN
         self.done = 0
@@ -64,6 +65,8 @@ class PhaseReader:
         """Read what was written since the last call; a log that is not there yet has nothing to say."""
         try:
             with self._log.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset = 0  # it was rotated
                 file.seek(self._offset)
                 data = file.read(_CHUNK)
         except OSError:

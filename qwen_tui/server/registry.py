@@ -22,6 +22,9 @@ from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
 #: Seconds that the recorded start may differ from the process's own before the clock counts as changed.
 _CLOCK_STEP = 2.0
 
+#: Seconds after which a run without any state was not begun at all.
+_LAUNCH_MOST = 15.0
+
 #: Beside the servers' folders, so that it outlives the one it speaks of.
 LAST_WORKING = "last-working.json"
 
@@ -31,13 +34,14 @@ class Record:
     """One server's files, read at one moment.
 
     launch: launch.json. state: state.json, or {} where it is missing or damaged.
-    kept: whether a keeper holds the folder's lock.
+    kept: whether a keeper holds the folder's lock. launching: whether the keeper of a new run is only just starting.
     """
 
     folder: Path
     launch: dict[str, Any]
     state: dict[str, Any]
     kept: bool
+    launching: bool = False
 
     @property
     def spec(self) -> ServerSpec:
@@ -64,7 +68,9 @@ class Record:
     @property
     def is_abandoned(self) -> bool:
         """Whether this run was not brought to its end and no keeper is there to do it."""
-        return not self.kept and not self.is_of_earlier_boot and self.state.get("status") != "ended"
+        if self.kept or self.launching or self.is_of_earlier_boot:
+            return False
+        return bool(self.state.get("status") != "ended")
 
     @property
     def server_is_alive(self) -> bool:
@@ -101,6 +107,12 @@ class Record:
     def log(self) -> Path:
         return Path(self.launch["log"])
 
+    @property
+    def log_begins(self) -> int:
+        """Where in the log this start of the server begins: bytes."""
+        written = self.state.get("log_begins")
+        return written if isinstance(written, int) else 0
+
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
@@ -136,7 +148,17 @@ def read(folder: Path) -> Record | None:
         return None
     # The lock first: a keeper that ends between the two reads has written its last state by then.
     kept = is_locked(folder)
-    return Record(folder, launch, _read_json(folder / "state.json"), kept)
+    return Record(folder, launch, _read_json(folder / "state.json"), kept, not kept and _is_launching(folder))
+
+
+def _is_launching(folder: Path) -> bool:
+    """Whether launch.json was just written and no keeper has written a state yet."""
+    try:
+        if (folder / "state.json").exists():
+            return False
+        return abs(time.time() - (folder / "launch.json").stat().st_mtime) < _LAUNCH_MOST
+    except OSError:
+        return False
 
 
 def read_all(servers: Path) -> Sequence[Record]:
@@ -209,7 +231,9 @@ def status_of(record: Record) -> ServerStatus:
         exit=exit_record if not alive else None,
         restarts=int(state.get("restarts", 0)),
         next_try=record.next_try,
-        kept=record.kept,
+        failures=int(state.get("failures", 0)) if record.next_try is not None else 0,
+        failures_most=int(state.get("failures_most", 0)),
+        kept=record.kept or record.launching,
         cause=state.get("error") or "",
         api_key=launch.get("env", {}).get("VLLM_API_KEY"),
     )
@@ -243,7 +267,7 @@ def _state(record: Record, alive: bool, exit_record: ExitRecord | None) -> Serve
         return ServerState.STOPPING
     if alive:
         return ServerState.READY if was_ready(record) else ServerState.STARTING
-    if record.kept and (written == "waiting" or not record.state):
+    if record.launching or (record.kept and (written == "waiting" or not record.state)):
         # Between two starts, or the keeper is just about to write.
         return ServerState.STARTING
     if record.kept and written == "running":

@@ -51,7 +51,7 @@ class _Start:
 
     def __init__(self, record: registry.Record, expected: dict[Phase, float]) -> None:
         self.run = record.run
-        self.reader = PhaseReader(record.log)
+        self.reader = PhaseReader(record.log, record.log_begins)
         self.expected = expected
         # By a clock that nobody sets.
         self.began = time.monotonic() - (processes.age(record.server[1]) if record.server_is_alive else 0.0)
@@ -91,7 +91,7 @@ class Servers:
         self._history = StartHistory(paths.state / "starts.json")
         self._health = Health()
         self._starts: dict[str, _Start] = {}
-        self._causes: dict[tuple[str, int], str] = {}
+        self._causes: dict[tuple[str, int, bool], str] = {}
 
     async def close(self) -> None:
         """Close the connections that were opened for health checks."""
@@ -126,8 +126,10 @@ class Servers:
             status.spec.base_url, record.run
         ):
             status = dataclasses.replace(status, state=ServerState.UNRESPONSIVE)
-        elif status.state is ServerState.FAILED and record.run not in self._causes:
-            self._causes[record.run] = await asyncio.to_thread(registry.cause_of, record)
+        elif (status.state is ServerState.FAILED or status.next_try is not None) and _end_of(
+            record
+        ) not in self._causes:
+            self._causes[_end_of(record)] = await asyncio.to_thread(registry.cause_of, record)
         return self._complete(status, record)
 
     def _status(self, record: registry.Record) -> ServerStatus:
@@ -146,10 +148,12 @@ class Servers:
     def _complete(self, status: ServerStatus, record: registry.Record) -> ServerStatus:
         """`status` with the progress of its start, or the cause of its failure, where there is something to say."""
         if status.state is ServerState.FAILED:
-            if record.run not in self._causes:
-                self._causes[record.run] = registry.cause_of(record)
-            return dataclasses.replace(status, cause=self._causes[record.run])
-        if status.state is ServerState.STARTING:
+            if _end_of(record) not in self._causes:
+                self._causes[_end_of(record)] = registry.cause_of(record)
+            return dataclasses.replace(status, cause=self._causes[_end_of(record)])
+        if status.next_try is not None:
+            return dataclasses.replace(status, cause=self._causes.get(_end_of(record), ""))
+        if status.state is ServerState.STARTING and not record.launching:
             return dataclasses.replace(status, start=self._start_of(record).look())
         known = self._starts.get(status.name)
         if status.state is ServerState.READY and known is not None and known.last is Phase.READY:
@@ -268,6 +272,11 @@ class Servers:
                 raise ServerError(_("“{name}” runs; stop it first").format(name=name))
             shutil.rmtree(record.folder)
         self._starts.pop(name, None)
+
+
+def _end_of(record: registry.Record) -> tuple[str, int, bool]:
+    """Names the end of one start: its cause is told in other words once the keeper has given up."""
+    return (*record.run, record.state.get("status") == "waiting")
 
 
 def describe_exit(status: ServerStatus) -> str:

@@ -126,6 +126,7 @@ class ServerStatus:
     started_at: Unix time of the last start, seconds, by the clock as it stands now.
     start: progress while STARTING, and the finished phases afterwards.
     next_try: seconds until the keeper starts it again, while it waits to do so after a failure; else None.
+    failures: how many starts in a row have failed by then. failures_most: after how many the keeper gives up.
     kept: whether a keeper watches it.
     cause: for FAILED, the deepest error its log names; may be empty.
     api_key: the key clients must send, or None.
@@ -142,6 +143,8 @@ class ServerStatus:
     exit: ExitRecord | None = None
     restarts: int = 0
     next_try: float | None = None
+    failures: int = 0
+    failures_most: int = 0
     kept: bool = True
     cause: str = ""
     api_key: str | None = None
@@ -174,6 +177,7 @@ class ServerStatus:
             "restart": self.spec.restart,
             "restarts": self.restarts,
             "next_try": round(self.next_try, 1) if self.next_try is not None else None,
+            "failures": self.failures,
             "idle_minutes": self.spec.idle_minutes,
             "phase": self.start.phase.value if self.start else None,
             "exit_code": self.exit.code if self.exit else None,
