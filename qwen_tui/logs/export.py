@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -11,7 +11,6 @@ from typing import BinaryIO, NamedTuple
 from qwen_tui.i18n import _
 from qwen_tui.logs.filters import Filter, Sieve
 from qwen_tui.logs.reader import CHUNK, LogError, LogReader, Snapshot
-from qwen_tui.logs.rotation import archived_chunks
 from qwen_tui.logs.search import Cancelled, Finder
 
 #: Called with bytes looked through and bytes in all.
@@ -35,7 +34,7 @@ def export(
 ) -> Exported:
     """Write the lines of `log` that pass, byte by byte as they are, to the new file `target`, mode 0600.
 
-    Without a filter the whole log is written, what rotation has taken out of it first. What has been written when
+    What rotation has taken out of the log is part of it. What has been written when
     it is cancelled, or fails, is removed. Raises LogError, and Cancelled (see search).
     """
     reader = LogReader(log)
@@ -55,12 +54,12 @@ def export(
         with os.fdopen(descriptor, "wb") as file, reader.snapshot() as snapshot:
             if wanted is None or wanted.is_all:
                 lines = None
-                _write_all(log, snapshot, file, is_cancelled, on_progress)
+                _write_all(snapshot, file, is_cancelled, on_progress)
             else:
                 lines = _write_passing(snapshot, file, wanted, is_cancelled, on_progress)
             size = file.tell()
         is_done = True
-    except (OSError, EOFError) as error:
+    except OSError as error:
         raise _unwritable(target, error) from None
     finally:
         if not is_done:
@@ -70,28 +69,19 @@ def export(
 
 
 def _write_all(
-    log: Path,
     snapshot: Snapshot,
     file: BinaryIO,
     is_cancelled: Callable[[], bool] | None,
     on_progress: OnProgress | None,
 ) -> None:
-    done = 0
-    for chunk in _chunks(log, snapshot):
+    at = snapshot.start
+    while chunk := snapshot.read(at, min(snapshot.size, at + 16 * CHUNK)):
         if is_cancelled is not None and is_cancelled():
             raise Cancelled
         file.write(chunk)
-        done += len(chunk)
-        if on_progress is not None:
-            on_progress(min(done, snapshot.size), snapshot.size)
-
-
-def _chunks(log: Path, snapshot: Snapshot) -> Iterator[bytes]:
-    yield from archived_chunks(log)
-    at = snapshot.start
-    while chunk := snapshot.read(at, min(snapshot.size, at + 16 * CHUNK)):
-        yield chunk
         at += len(chunk)
+        if on_progress is not None:
+            on_progress(at, snapshot.size)
 
 
 def _write_passing(
@@ -113,6 +103,5 @@ def _write_passing(
     return count
 
 
-def _unwritable(target: Path, error: Exception) -> LogError:
-    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return LogError(_("Can't write {file}").format(file=target), why)
+def _unwritable(target: Path, error: OSError) -> LogError:
+    return LogError(_("Can't write {file}").format(file=target), error.strerror or str(error))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,8 @@ T = TypeVar("T")
 class Tail:
     """What is appended to the file at `path`, read bit by bit from the offset `start` on.
 
-    A file that is not there yet is waited for. After a truncation it goes on from the start; after a replacement
+    A file that is not there yet is waited for. What rotation takes out of it before it was read here comes from the
+    archives. After a truncation it goes on from the start; after a replacement
     it finishes the old file, which it holds open, and goes on with the new one. Calls block on the disk, so each
     may be made in another thread; `close` waits for the one that runs. All raise LogError as LogReader does.
     """
@@ -67,13 +68,17 @@ class Tail:
             self._open(state)
         elif state.identity != self._identity:
             # Replaced, or gone. What is left of the old file comes first, then the new one from its start.
-            taken = take(self._snapshot(), True)
+            taken = self._taken(take, True)
             if taken or state.identity is None:
                 return taken
             self._close()
             self._position = 0
             self._open(state)
-        return take(self._snapshot(), False)
+        return self._taken(take, False)
+
+    def _taken(self, take: Callable[[Snapshot, bool], T], to_the_end: bool) -> T:
+        with closing(self._snapshot()) as snapshot:
+            return take(snapshot, to_the_end)
 
     def _open(self, state: FileState) -> None:
         if state.identity is None:
@@ -95,7 +100,7 @@ class Tail:
         state = FileState.of(os.fstat(self._descriptor))
         if state.size < self._position:
             self._position = 0
-        return Snapshot(self._descriptor, state)
+        return Snapshot(self._descriptor, state, self._reader.path)
 
     def _take_lines(self, snapshot: Snapshot, to_the_end: bool) -> list[RawLine]:
         found = list(islice(snapshot.after(self._position), BATCH_LINES))

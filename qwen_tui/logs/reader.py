@@ -11,17 +11,18 @@ blocks, so every start of a line is found from anywhere, and stays where it is w
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import _
+from qwen_tui.logs.archive import ArchiveReader, archives, reaching
+from qwen_tui.logs.rotation import LARGEST_ZEROED, first_byte, given_back
 
 #: Bytes; a line is broken where a whole block of this size holds no newline. No line is as long as two of them.
 BLOCK = 1 << 20
@@ -29,8 +30,6 @@ BLOCK = 1 << 20
 LIMIT = 16 * 1024
 #: Bytes read at a time.
 CHUNK = 64 * 1024
-#: Bytes at most that are zero behind what a file system counts as given back: its largest block.
-LARGEST_ZEROED = 4 << 20
 
 
 class LogError(QwenTuiError):
@@ -73,10 +72,16 @@ class RawLine(NamedTuple):
 
 
 class Snapshot:
-    """One open file at one moment: what is appended later is not seen. Not for use by two threads at once."""
+    """One open file at one moment: what is appended later is not seen. Not for use by two threads at once.
 
-    def __init__(self, descriptor: int, state: FileState, block: int = BLOCK, limit: int = LIMIT) -> None:
+    log: where the file lies; what rotation has taken out of it is read from the archives there. To be closed.
+    """
+
+    def __init__(
+        self, descriptor: int, state: FileState, log: Path | None = None, block: int = BLOCK, limit: int = LIMIT
+    ) -> None:
         self._descriptor = descriptor
+        self._log = log
         self.state = state
         self.size = state.size
         self._block = block
@@ -84,46 +89,76 @@ class Snapshot:
         self._chunk_start = 0
         self._chunk = b""
         self._start: int | None = None
+        self._given_back = 0
+        self._archives: ArchiveReader | None = None
+
+    def close(self) -> None:
+        """Let go of the archives; the file itself belongs to whoever opened it."""
+        if self._archives is not None:
+            self._archives.close()
+            self._archives = None
+        self._given_back = 0
 
     @property
     def start(self) -> int:
-        """Where the first line starts: behind what rotation has taken out of the file, which reads as zeros."""
+        """Where the first line starts that is still to be had, in the archives or in the file."""
         if self._start is None:
-            self._start = self._first_data()
+            self._start = self._first_byte() if self.size else 0
         return self._start
 
-    def _first_data(self) -> int:
-        if not self.size:
+    def _first_byte(self) -> int:
+        archives = self._look_for_archives()
+        if archives is None:
             return 0
-        try:
-            start = os.lseek(self._descriptor, 0, os.SEEK_DATA)
-        except OSError as error:
-            return self.size if error.errno == errno.ENXIO else 0
-        if start == 0:
-            return 0
-        # Space is given back in blocks of the file system; the rest of the first one has been zeroed.
-        for at in range(start, min(start + LARGEST_ZEROED, self.size), CHUNK):
-            head = self.read(at, min(at + CHUNK, self.size)).lstrip(b"\0")
-            if head:
-                return min(at + CHUNK, self.size) - len(head)
-        return self.size if self.size <= start + LARGEST_ZEROED else start
+        first = min(self.size, self._given_back)
+        if archives.found and archives.found[-1].end >= first:
+            return archives.found[0].start
+        return min(self.size, first_byte(self._descriptor))
+
+    def _look_for_archives(self) -> ArchiveReader | None:
+        """The archives that what has been given back by now is in; None where nothing has been."""
+        up_to = given_back(self._descriptor) if self._log is not None else 0
+        if up_to != self._given_back and self._log is not None:
+            self.close()
+            self._given_back = up_to
+            self._archives = ArchiveReader(reaching(archives(self._log), up_to))
+        return self._archives
 
     def read(self, start: int, end: int) -> bytes:
         """The bytes start..end; fewer if the file was truncated meanwhile. Raises LogError."""
         offset = start - self._chunk_start
         if offset >= 0 and end <= self._chunk_start + len(self._chunk):
             return self._chunk[offset : offset + end - start]
+        try:
+            data = self._read_file(start, end)
+            # Asked afterwards: what was given back while it was read has been in an archive before.
+            archives = self._look_for_archives()
+            if archives is not None and start < self._given_back + LARGEST_ZEROED:
+                return archives.over(start, data)
+        except OSError as error:
+            raise LogError(_("Can't read the log"), error.strerror or str(error)) from None
+        return data
+
+    def _read_file(self, start: int, end: int) -> bytes:
         parts = []
         while start < end:
-            try:
-                part = os.pread(self._descriptor, end - start, start)
-            except OSError as error:
-                raise LogError(_("Can't read the log"), error.strerror or str(error)) from None
+            part = os.pread(self._descriptor, end - start, start)
             if not part:
                 break
             parts.append(part)
             start += len(part)
         return b"".join(parts)
+
+    def counted(self, start: int) -> tuple[int, int] | None:
+        """Where an archived piece of the log ends that starts at `start`, and the newlines in it, without reading it.
+
+        None where there is none. Raises LogError.
+        """
+        try:
+            archives = self._look_for_archives()
+            return None if archives is None else archives.counted(start)
+        except OSError as error:
+            raise LogError(_("Can't read the log"), error.strerror or str(error)) from None
 
     def _chunk_at(self, position: int) -> tuple[int, bytes]:
         """The aligned chunk that holds the byte at `position`, and where it starts; the last one is kept."""
@@ -266,7 +301,7 @@ class LogReader:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
-            yield Snapshot(-1, FileState(0, None), self._block, self._limit)
+            yield Snapshot(-1, FileState(0, None), None, self._block, self._limit)
             return
         except OSError as error:
             raise self._unreadable(error) from None
@@ -274,7 +309,8 @@ class LogReader:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise LogError(_("{file} is not a file").format(file=self.path))
-            yield Snapshot(descriptor, FileState.of(status), self._block, self._limit)
+            with closing(Snapshot(descriptor, FileState.of(status), self.path, self._block, self._limit)) as snapshot:
+                yield snapshot
         finally:
             os.close(descriptor)
 
@@ -306,6 +342,10 @@ class LogReader:
         with self.snapshot() as snapshot:
             position = snapshot.start
             while missing > 0 and position < snapshot.size:
+                counted = snapshot.counted(position)
+                if counted is not None and counted[1] < missing:
+                    position, missing = counted[0], missing - counted[1]
+                    continue
                 data = snapshot.read(position, min(position + 16 * CHUNK, snapshot.size))
                 if not data:
                     break

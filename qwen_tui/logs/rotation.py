@@ -2,9 +2,9 @@
 
 vLLM holds its log open and appends to it, so the file can neither be renamed away (vLLM would go on in the old
 one) nor truncated (what is written between the copy and the cut would be lost). Instead the front of the file is
-compressed into an archive beside it, and then its blocks are given back to the file system: the file keeps its
-length and every line its offset, so neither the writer nor a reader notices. What is given back reads as zeros;
-readers skip it (see `Snapshot.start`).
+compressed into an archive beside it (see archive), and then its blocks are given back to the file system: the file
+keeps its length and every line its offset, so the writer does not notice. What is given back reads as zeros; readers
+take it from the archives instead (see `Snapshot.read`).
 
 Standard library only: the keeper, which has nothing else, calls this.
 """
@@ -14,26 +14,20 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
-import gzip
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
+
+from qwen_tui.logs.archive import Archive, ArchiveReader, archives, write_archive
 
 CHUNK = 1 << 20
 #: Bytes; less than this is not worth an archive.
 SMALLEST_PART = 1 << 20
+#: Bytes at most that are zero behind what a file system counts as given back: its largest block.
+LARGEST_ZEROED = 4 << 20
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
-_ARCHIVE = re.compile(r"\.(?P<start>\d+)-(?P<end>\d+)\.gz$")
-
-
-class Archive(NamedTuple):
-    """A compressed part of a log. start, end: bytes, where it lay in the log."""
-
-    path: Path
-    start: int
-    end: int
 
 
 class Rotated(NamedTuple):
@@ -46,60 +40,64 @@ class Rotated(NamedTuple):
     freed: int
 
 
-def archives(log: Path) -> list[Archive]:
-    """The parts that have been taken out of `log`, the oldest first."""
-    found = []
-    for path in log.parent.glob(f"{_escaped(log.name)}.*.gz"):
-        match = _ARCHIVE.search(path.name)
-        if match and path.name[: match.start()] == log.name:
-            found.append(Archive(path, int(match["start"]), int(match["end"])))
-    return sorted(found, key=lambda archive: archive.start)
-
-
-def archived_chunks(log: Path) -> Iterator[bytes]:
-    """What has been taken out of `log`, in order, decompressed, about a MB at a time. Raises OSError, EOFError."""
-    for archive in archives(log):
-        with gzip.open(archive.path) as file:
-            while chunk := file.read(CHUNK):
-                yield chunk
-
-
-def rotate(path: Path | str, keep_bytes: int) -> Rotated:
+def rotate(path: Path | str, keep_bytes: int, is_stopped: Callable[[], bool] | None = None) -> Rotated:
     """Take all but about the last `keep_bytes` bytes of the log at `path` out into an archive beside it.
 
     Cuts between two lines. Safe while the log is written and read, and at any crash: a part is given back only
-    once its archive is on the disk. Raises OSError: EOPNOTSUPP where the file system can't give back a part of a
-    file (nothing has changed then), EAGAIN while another rotation of this log goes on.
+    once its archive is on the disk. Raises Stopped if asked to, and OSError: EOPNOTSUPP where the file system can't
+    give back a part of a file, EEXIST where the archives are of what the log held before it was truncated (nothing
+    has changed then), EAGAIN while another rotation of this log goes on.
     """
     log = Path(path)
     descriptor = os.open(log, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        start = first_byte(descriptor)
-        known = [archive for archive in archives(log) if archive.start <= start < archive.end]
-        if known:
+        found = archives(log)
+        if found and _is_there(descriptor, found[-1]):
             # A rotation was interrupted after its archive was complete.
-            return _give_back(descriptor, known[-1])
+            return _give_back(descriptor, found[-1])
+        start = found[-1].end if found else first_byte(descriptor)
         size = os.fstat(descriptor).st_size
         cut = _line_start(descriptor, max(start, size - keep_bytes), size)
         if cut - start < SMALLEST_PART:
             return Rotated(None, 0)
         _check_support(log.parent)
         archive = Archive(log.with_name(f"{log.name}.{start:015}-{cut:015}.gz"), start, cut)
-        _compress(descriptor, archive)
+        write_archive(descriptor, archive, is_stopped)
         return _give_back(descriptor, archive)
     finally:
         os.close(descriptor)
 
 
-def first_byte(descriptor: int) -> int:
-    """Where the file's content starts: behind what has been given back."""
+def prune(log: Path, keep_bytes: int) -> list[Archive]:
+    """Delete the oldest archives of `log` until the rest takes no more than that on the disk; which they were.
+
+    The newest one stays in any case. Raises OSError.
+    """
+    found = archives(log)
+    sizes = [archive.path.stat().st_size for archive in found]
+    deleted = []
+    while len(found) > 1 and sum(sizes) > keep_bytes:
+        found[0].path.unlink(missing_ok=True)
+        deleted.append(found.pop(0))
+        del sizes[0]
+    return deleted
+
+
+def given_back(descriptor: int) -> int:
+    """Up to where the file's blocks have been given back, at most; the bytes up to a block behind it are zero, too."""
     try:
-        start = os.lseek(descriptor, 0, os.SEEK_DATA)
+        return os.lseek(descriptor, 0, os.SEEK_DATA)
     except OSError as error:
         return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else 0
+
+
+def first_byte(descriptor: int) -> int:
+    """Where the file's content starts: behind the zeros of what has been given back."""
+    start = given_back(descriptor)
+    limit = start + LARGEST_ZEROED
     # Blocks are given back as a whole; the rest of the first one that is left has been zeroed.
-    while start and (chunk := os.pread(descriptor, CHUNK, start)):
+    while 0 < start < limit and (chunk := os.pread(descriptor, CHUNK, start)):
         text = chunk.lstrip(b"\0")
         start += len(chunk) - len(text)
         if text:
@@ -123,32 +121,16 @@ def _line_start(descriptor: int, position: int, size: int) -> int:
     return before + newline + 1 if newline >= 0 else position
 
 
-def _compress(descriptor: int, archive: Archive) -> None:
-    """Write the archive and see that it is on the disk."""
-    partial = archive.path.with_name(f"{archive.path.name}.part")
-    partial.unlink(missing_ok=True)
-    target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(target, "wb") as raw:
-            with gzip.GzipFile(filename="", mode="wb", compresslevel=3, fileobj=raw, mtime=0) as file:
-                at = archive.start
-                while at < archive.end:
-                    chunk = os.pread(descriptor, min(CHUNK, archive.end - at), at)
-                    if not chunk:
-                        raise OSError(errno.EIO, "the log became shorter while it was archived")
-                    file.write(chunk)
-                    at += len(chunk)
-            raw.flush()
-            os.fsync(raw.fileno())
-        partial.replace(archive.path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    folder = os.open(archive.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def _is_there(descriptor: int, archive: Archive) -> bool:
+    """Whether the log still holds what is in the archive. Raises OSError if it holds something else there."""
+    if os.pread(descriptor, 1, archive.end - 1) == b"\0":
+        return False
+    with closing(ArchiveReader([archive])) as reader:
+        for at in range(archive.start, archive.end, CHUNK):
+            data = os.pread(descriptor, min(CHUNK, archive.end - at), at)
+            if len(data) < min(CHUNK, archive.end - at) or data != reader.over(at, data):
+                raise OSError(errno.EEXIST, f"{archive.path.name} is of what the log held before it was truncated")
+    return True
 
 
 def _give_back(descriptor: int, archive: Archive) -> Rotated:
@@ -173,13 +155,10 @@ def _check_support(folder: Path) -> None:
     trial = folder / f".rotation.{os.getpid()}.tmp"
     descriptor = os.open(trial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, b"x" * 8192)
-        _punch(descriptor, 4096)
+        os.write(descriptor, b"x" * 2 * CHUNK)
+        _punch(descriptor, CHUNK)
+        if given_back(descriptor) == 0:
+            raise OSError(errno.EOPNOTSUPP, "this file system does not tell what has been given back")
     finally:
         os.close(descriptor)
         trial.unlink(missing_ok=True)
-
-
-def _escaped(name: str) -> str:
-    """`name` for a glob, letter by letter."""
-    return re.sub(r"([*?[])", r"[\1]", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import stat
 import subprocess
@@ -13,21 +14,27 @@ from unittest import mock
 
 import pytest
 
+from qwen_tui.logs import reader as reader_module
 from qwen_tui.logs import rotation
+from qwen_tui.logs.archive import archives
 from qwen_tui.logs.export import export
 from qwen_tui.logs.filters import Filter
 from qwen_tui.logs.follow import Tail
 from qwen_tui.logs.parse import Level
 from qwen_tui.logs.reader import LogError, LogReader
-from qwen_tui.logs.rotation import archived_chunks, archives, rotate
+from qwen_tui.logs.rotation import prune, rotate
 from qwen_tui.logs.runs import runs
 from qwen_tui.logs.search import Cancelled
 
+#: Writes lines as fast as it can, as many as it is told, again and again; ends when it is told nothing more.
 WRITER = """
 import os, sys
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
-for number in range(0, 100_000, 50):
-    os.write(file, b"".join(b"line %d of the log, as long as lines are\\n" % n for n in range(number, number + 50)))
+number = 0
+while count := sys.stdin.readline():
+    for first in range(number, number + int(count), 50):
+        os.write(file, b"".join(b"line %d of the log, as long as lines are\\n" % n for n in range(first, first + 50)))
+    number += int(count)
 """
 
 
@@ -52,30 +59,83 @@ def log(tmp_path: Path) -> Path:
 
 
 def everything(log: Path) -> bytes:
-    with LogReader(log).snapshot() as snapshot:
-        return b"".join(archived_chunks(log)) + snapshot.read(snapshot.start, snapshot.size)
+    """What is in the archives, by another reader of them than ours, and behind it what is in the file itself."""
+    found = archives(log)
+    return b"".join(gzip.decompress(archive.path.read_bytes()) for archive in found) + log.read_bytes()[found[-1].end :]
+
+
+def numbered(count: int, first: int = 0) -> list[bytes]:
+    return [b"line %d of the log, as long as lines are" % number for number in range(first, first + count)]
+
+
+def first_difference(found: list[bytes], expected: list[bytes]) -> str:
+    """Where two lists of lines differ first, in few words; empty where they don't."""
+    for number, (left, right) in enumerate(zip(found, expected, strict=False)):
+        if left != right:
+            return f"line {number} is {left[:60]!r} instead of {right[:60]!r}"
+    return "" if len(found) == len(expected) else f"{len(found)} lines instead of {len(expected)}"
 
 
 def test_a_writer_at_full_speed_and_a_reader_that_follows_lose_no_line(log: Path) -> None:
+    """The writer is always ahead of the reader, so every cut may lie behind what was read, and goes on meanwhile."""
     log.write_bytes(b"")
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(log)])
+    turns, count = 20, 5000
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(log)], stdin=subprocess.PIPE)
+    assert writer.stdin is not None
+    writer.stdin.write(b"%d\n" % count)
+    writer.stdin.flush()
     followed: list[bytes] = []
-    read = parts = while_writing = 0
+    read = parts = asked = 0
     with Tail(log) as tail:
-        while True:
-            has_ended = writer.poll() is not None
+        while len(followed) < turns * count:
+            if len(followed) >= asked * count and asked < turns:
+                asked += 1
+                writer.stdin.write(b"%d\n" % count if asked < turns else b"")
+                writer.stdin.flush()
             lines = tail.lines()
-            if not lines and has_ended:
-                break
+            assert lines or writer.poll() is None
             followed += [line.data for line in lines]
             read = lines[-1].next_offset if lines else read
-            if rotate(log, log.stat().st_size - read).archive is not None:
-                parts += 1
-                while_writing += writer.poll() is None
-    expected = [b"line %d of the log, as long as lines are" % number for number in range(100_000)]
-    assert everything(log).splitlines() == expected
-    assert followed == expected
-    assert len(archives(log)) == parts >= while_writing > 0
+            parts += rotate(log, log.stat().st_size - read).archive is not None
+        writer.stdin.close()
+        assert writer.wait() == 0
+        assert tail.lines() == []
+    assert not first_difference(followed, numbered(turns * count))
+    assert not first_difference(everything(log).splitlines(), numbered(turns * count))
+    assert len(archives(log)) == parts > 1
+
+
+def test_what_is_archived_before_it_was_followed_comes_from_the_archive(log: Path) -> None:
+    with Tail(log) as tail:
+        followed = [line.data for line in tail.lines()]
+        assert rotate(log, 50_000).archive is not None
+        with log.open("ab") as file:
+            file.write(b"\n".join(numbered(10_000, 10_000)) + b"\n")
+        assert rotate(log, 50_000).archive is not None
+        while lines := tail.lines():
+            followed += [line.data for line in lines]
+    assert not first_difference(followed, numbered(20_000))
+
+
+@pytest.mark.parametrize("rotated_after", [1, 2, 3])
+def test_what_is_given_back_while_it_is_read_comes_from_the_archive(log: Path, rotated_after: int) -> None:
+    """The front goes between a reader's look at the file and its read, and is read as zeros at first."""
+    reads = 0
+
+    def pread(descriptor: int, size: int, at: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        if reads == rotated_after:
+            rotate(log, 50_000)
+        return os_pread(descriptor, size, at)
+
+    os_pread = os.pread
+    followed: list[bytes] = []
+    with mock.patch.object(reader_module.os, "pread", pread), Tail(log) as tail:
+        while lines := tail.lines():
+            followed += [line.data for line in lines]
+    assert len(archives(log)) == 1
+    assert not first_difference(followed, numbered(10_000))
 
 
 def test_the_front_is_given_back_and_lines_keep_their_place(log: Path) -> None:
@@ -92,18 +152,72 @@ def test_the_front_is_given_back_and_lines_keep_their_place(log: Path) -> None:
     assert everything(log) == before
     assert stat.S_IMODE(rotated.archive.path.stat().st_mode) == 0o600
     reader = LogReader(log)
-    assert reader.page_after(0, 1)[0].offset == rotated.archive.end
-    assert reader.page_after(0, 1)[0].data.startswith(b"line ")
+    assert reader.page_after(0, 1)[0].data == b"line 0 of the log, as long as lines are"
     with reader.snapshot() as snapshot:
         lines = list(snapshot.before(size))
         assert [line.offset for line in lines[:100]] == last
-        assert lines[-1].offset == rotated.archive.end == snapshot.start
+        assert lines[-1].offset == snapshot.start == 0
+        assert not first_difference([line.data for line in reversed(lines)], numbered(10_000))
+        assert not first_difference([line.data for line in snapshot.after(0)], numbered(10_000))
+    for number in (1, 2, 5000, 9000, 10_000):
+        line = reader.line_at(reader.offset_of_line(number))
+        assert line is not None
+        assert line.data == b"line %d of the log, as long as lines are" % (number - 1)
+    with Tail(log) as tail:
+        assert tail.chunk() == before
+    assert rotate(log, 100_000) == (None, 0)
+
+
+def test_without_its_archives_a_log_starts_behind_what_was_given_back(log: Path) -> None:
+    before = log.read_bytes()
+    first, second = rotate(log, 300_000).archive, rotate(log, 100_000).archive
+    assert first is not None
+    assert second is not None
+    reader = LogReader(log)
+    assert reader.page_after(0, 1)[0].offset == 0
+    assert prune(log, first.path.stat().st_size + second.path.stat().st_size) == []
+    assert prune(log, 1) == [first]
+    assert archives(log) == [second]
+    assert reader.page_after(0, 1)[0].offset == second.start
+    with Tail(log) as tail:
+        assert tail.chunk() == before[second.start :]
+    second.path.unlink()
+    assert reader.page_after(0, 1)[0].offset == second.end
+    with reader.snapshot() as snapshot:
+        lines = list(snapshot.before(len(before)))
+        assert lines[-1].offset == second.end == snapshot.start
         assert snapshot.line_start(5) == snapshot.start
         assert len(lines) == len(list(snapshot.after(0)))
     assert reader.offset_of_line(2) == reader.page_after(0, 2)[1].offset
-    with Tail(log) as tail:
-        assert tail.chunk() == before[rotated.archive.end :]
-    assert rotate(log, 100_000) == (None, 0)
+
+
+def test_an_archive_that_somebody_compressed_anew_is_read_and_a_damaged_one_is_named(log: Path) -> None:
+    archive = rotate(log, 100_000).archive
+    assert archive is not None
+    archive.path.write_bytes(gzip.compress(gzip.decompress(archive.path.read_bytes())))
+    reader = LogReader(log)
+    assert not first_difference([line.data for line in reader.page_after(0, 20_000)], numbered(10_000))
+    line = reader.line_at(reader.offset_of_line(7000))
+    assert line is not None
+    assert line.data.startswith(b"line 6999 ")
+    data = bytearray(archive.path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    archive.path.write_bytes(data)
+    with pytest.raises(LogError) as caught:
+        reader.page_after(0, 20_000)
+    assert archive.path.name in caught.value.why
+    assert reader.last_page(3)[-1].data == b"line 9999 of the log, as long as lines are"
+
+
+def test_a_log_that_was_truncated_after_a_rotation_is_left_alone(log: Path) -> None:
+    rotate(log, 100_000)
+    new = b"\n".join(numbered(20_000, 50_000)) + b"\n"
+    os.truncate(log, 0)
+    log.write_bytes(new)
+    with pytest.raises(OSError, match="before it was truncated"):
+        rotate(log, 100_000)
+    with LogReader(log).snapshot() as snapshot:
+        assert snapshot.read(0, snapshot.size) == new
 
 
 def test_what_was_interrupted_between_archive_and_giving_back_is_not_archived_twice(log: Path) -> None:
@@ -148,9 +262,9 @@ def test_export_writes_all_with_what_was_taken_out_or_what_passes(log: Path, tmp
     assert written.path.read_bytes() == before
     assert stat.S_IMODE(written.path.stat().st_mode) == 0o600
     assert reports[-1] == (len(before), len(before))
-    some = export(log, tmp_path / "some.log", Filter().with_pattern("line 999[0-9] "))
-    assert some.path.read_bytes().splitlines() == before.splitlines()[-10:]
-    assert some.lines == 10
+    some = export(log, tmp_path / "some.log", Filter().with_pattern("line 9?99[0-9] "))
+    assert some.path.read_bytes().splitlines() == numbered(10, 990) + numbered(10, 9990)
+    assert some.lines == 20
 
 
 def test_export_overwrites_nothing_and_leaves_nothing_half_written(log: Path, tmp_path: Path) -> None:
