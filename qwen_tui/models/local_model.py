@@ -35,6 +35,7 @@ class LocalModel:
     config: None where config.json is missing or can't be read (and for a .gguf file, which has its own).
     weights: what the weight files hold, from their headers.
     architecture, model_type, dtype, quantization: as config.json (or the .gguf header) says; empty where it does not.
+    bits: of one quantized parameter; 0 for plain weights, or where nothing says it.
     context: tokens, as vLLM derives them; 0 if unknown.
     size: bytes on disk of this revision, a file that is linked twice counted once.
     problems: what is missing or damaged, a translated sentence each; empty for a model that is whole.
@@ -55,6 +56,7 @@ class LocalModel:
     model_type: str = ""
     dtype: str = ""
     quantization: str = ""
+    bits: int = 0
     context: int = 0
     has_chat_template: bool = False
     size: int = 0
@@ -92,6 +94,7 @@ class LocalModel:
             "parameters": self.parameters,
             "dtype": self.dtype,
             "quantization": self.quantization,
+            "bits": self.bits,
             "context": self.context,
             "chat_template": self.has_chat_template,
             "size": self.size,

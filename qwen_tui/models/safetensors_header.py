@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _, ngettext
@@ -25,7 +27,7 @@ DTYPE_BITS: Mapping[str, int] = {
 FLOATS = ("F64", "F32", "F16", "BF16")
 #: The format allows no longer header.
 _LONGEST_HEADER = 100_000_000
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -84,29 +86,58 @@ class Weights:
 def read_header(file: Path) -> list[Tensor]:
     """The tensors of a safetensors file. Raises ModelError if the file is not exactly as long as its header says,
     or is no such file at all."""
+    header = header_of(file)
+    tensors, end = _tensors(file, header.text)
+    header.check_length(end)
+    return tensors
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's header as it stands there. length: of the whole file, in bytes. text: JSON."""
+
+    file: Path
+    length: int
+    text: bytes
+
+    def check_length(self, end: int) -> None:
+        """Raises ModelError unless the file ends where its data does, `end` bytes after the header."""
+        wanted = 8 + len(self.text) + end
+        if self.length != wanted:
+            words = _("{file} is {length:,} bytes long; by its header it should be {wanted:,}")
+            raise ModelError(words.format(file=self.file.name, length=self.length, wanted=wanted))
+
+
+def header_of(file: Path) -> Header:
+    """The header of a safetensors file, not yet parsed. Raises ModelError."""
     try:
-        length = file.stat().st_size
-        with file.open("rb") as stream:
+        with open_quietly(file) as stream:
+            length = os.fstat(stream.fileno()).st_size
             start = stream.read(8)
             size = int.from_bytes(start, "little")
             if start.startswith(b"version "):
                 raise ModelError(_("{file} is a Git LFS pointer, not the weights themselves").format(file=file.name))
             if len(start) < 8 or not 2 <= size <= min(_LONGEST_HEADER, max(2, length)):
-                raise _damaged(file, _("{length:,} bytes, and no header at their start").format(length=length))
+                raise damaged(file, _("{length:,} bytes, and no header at their start").format(length=length))
             text = stream.read(size)
     except OSError as error:
         raise ModelError(_("Can't read {file}").format(file=file.name), str(error)) from None
     if len(text) < size:
-        raise _damaged(file, _("it ends within its header"))
-    tensors, end = _tensors(file, text)
-    wanted = 8 + size + end
-    if length != wanted:
-        text_of = _("{file} is {length:,} bytes long; by its header it should be {wanted:,}")
-        raise ModelError(text_of.format(file=file.name, length=length, wanted=wanted))
-    return tensors
+        raise damaged(file, _("it ends within its header"))
+    return Header(file, length, text)
 
 
-def _damaged(file: Path, why: str) -> ModelError:
+def open_quietly(file: Path) -> BinaryIO:
+    """`file`, to be read without noting the access: when the weights were last read tells when they were last used."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME)
+    except PermissionError:  # only the owner may ask for that
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    return os.fdopen(descriptor, "rb")
+
+
+def damaged(file: Path, why: str) -> ModelError:
+    """The error for a file that is not what its name says."""
     return ModelError(_("{file} is damaged: {why}").format(file=file.name, why=why))
 
 
@@ -123,11 +154,11 @@ def _tensors(file: Path, text: bytes) -> tuple[list[Tensor], int]:
             tensor = Tensor(str(name), str(entry["dtype"]), shape, int(last) - int(first))
             bits = DTYPE_BITS.get(tensor.dtype)
             if first < 0 or (bits is not None and math.ceil(tensor.elements * bits / 8) != tensor.size):
-                raise _damaged(file, _("the length of {tensor} does not fit its shape").format(tensor=name))
+                raise damaged(file, _("the length of {tensor} does not fit its shape").format(tensor=name))
             tensors.append(tensor)
             end = max(end, int(last))
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise _damaged(file, _("its header can't be read")) from None
+        raise damaged(file, _("its header can't be read")) from None
     return tensors, end
 
 
@@ -135,10 +166,10 @@ def read_weights(folder: Path) -> Weights:
     """The weights in `folder` (or of a single .gguf file), with everything that is wrong with them. Never raises."""
     if folder.is_file():
         return Weights("gguf", (folder,), folder.stat().st_size)
-    index = folder / _INDEX
+    index = folder / INDEX
     try:
         if index.is_file():
-            return _read_files(folder, _indexed(index))
+            return _read_files(folder, indexed_files(index))
         names = sorted(path.name for path in folder.glob("*.safetensors"))
         # Mistral puts the same weights there twice; vLLM takes the ones in the usual form.
         usual = [name for name in names if not name.startswith("consolidated")]
@@ -146,12 +177,12 @@ def read_weights(folder: Path) -> Weights:
             return _read_files(folder, usual or names)
         return _other_formats(folder)
     except ModelError as error:
-        return Weights("safetensors", problems=(error.title,), broken=(_INDEX,))
+        return Weights("safetensors", problems=(error.title,), broken=(INDEX,))
     except OSError as error:
         return Weights(problems=(str(error),))
 
 
-def _indexed(index: Path) -> list[str]:
+def indexed_files(index: Path) -> list[str]:
     """The files that an index names."""
     try:
         data = json.loads(index.read_text(encoding="utf-8"))
@@ -196,7 +227,7 @@ def _other_formats(folder: Path) -> Weights:
     """Weights in an older form: their sizes are all that can be told without loading them."""
     index = folder / "pytorch_model.bin.index.json"
     if index.is_file():
-        names = _indexed(index)
+        names = indexed_files(index)
         missing = [name for name in names if not (folder / name).is_file()]
         files = tuple(folder / name for name in names if name not in missing)
         problems = tuple(_("{file} is missing").format(file=name) for name in missing)
