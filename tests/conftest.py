@@ -22,11 +22,14 @@ from qwen_tui.server import processes
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
+from tests.failures import pytest_runtest_makereport, pytest_terminal_summary
+
+__all__ = ["pytest_runtest_makereport", "pytest_terminal_summary"]
 
 FAKE_ENGINE = Path(__file__).parent / "fakes" / "engine"
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str = "") -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "") -> Any:
     """Wait until `condition()` is true, and return it; fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -34,6 +37,12 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0, what: str =
             pytest.fail(f"waited {seconds} s in vain for {what or condition}")
         await asyncio.sleep(0.02)
     return value
+
+
+def pytest_configure() -> None:
+    """Ctrl+C and a hang-up reach the programs that tests start, also where a shell put the tests into the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +89,7 @@ async def servers(paths: Paths) -> AsyncIterator[Servers]:
             await service.stop(status.name, grace=0.2)
     await service.close()
     with contextlib.suppress(pytest.fail.Exception):
-        await until(lambda: not run_processes(paths), 3.0)  # a keeper's last breath
+        await until(lambda: not run_processes(paths), 10.0)  # a keeper's last breath
     left = run_processes(paths)
     for stat in left:
         os.kill(stat.pid, signal.SIGKILL)

@@ -76,7 +76,7 @@ class Terminal:
         rows = (self.screen.buffer[number] for number in range(self.screen.lines))
         return "\n".join("".join(row[n].data for n in range(self.screen.columns)).rstrip() for row in rows)
 
-    def wait_for(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
         """Wait until the screen shows the regular expression; fails with the screen's text."""
         deadline = time.monotonic() + seconds
         while True:
@@ -86,7 +86,7 @@ class Terminal:
                 raise AssertionError(f"waited {seconds} s in vain for {pattern!r} on this screen:\n{self.text}")
             self.read()
 
-    def wait_gone(self, pattern: str, seconds: float = 20.0) -> None:
+    def wait_gone(self, pattern: str, seconds: float = 60.0) -> None:
         """Wait until the screen does not show the regular expression any more."""
         deadline = time.monotonic() + seconds
         while re.search(pattern, self.text):
@@ -94,7 +94,7 @@ class Terminal:
                 raise AssertionError(f"{pattern!r} stayed {seconds} s on this screen:\n{self.text}")
             self.read()
 
-    def wait_end(self, seconds: float = 20.0) -> int:
+    def wait_end(self, seconds: float = 60.0) -> int:
         """Wait until the program ends; its exit status."""
         deadline = time.monotonic() + seconds
         while self.child.isalive():

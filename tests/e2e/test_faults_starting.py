@@ -44,13 +44,13 @@ async def test_kill_9_of_each_while_starting(engine: Engine, demo_model: Path, p
             for victim in victims.split():
                 os.kill(pids[victim], signal.SIGKILL)
             if "keeper" in victims:
-                await until(lambda: not servers.get("real").kept, 10, "the lock to be free")
+                await until(lambda: not servers.get("real").kept, 60, "the lock to be free")
                 await servers.refresh()
             if victims == "keeper":
                 assert servers.get("real").state is ServerState.STARTING
                 await servers.stop("real")
             await until(lambda leader=session: not session_of(leader), 60, f"the session to end after {victims}")
-            await until(lambda: not servers.get("real").kept, 10, "the keeper to end")
+            await until(lambda: not servers.get("real").kept, 60, "the keeper to end")
             assert servers.get("real").state is (ServerState.STOPPED if victims == "keeper" else ServerState.FAILED)
             assert run_processes(paths) == []
     finally:
@@ -82,12 +82,17 @@ async def test_an_idle_server_ends_and_orphans_are_seen(engine: Engine, demo_mod
         await until(lambda: len(session_of(session)) > 1, 120, "the engine core")
         os.kill(record.keeper or 0, signal.SIGKILL)
         os.kill(session, signal.SIGKILL)
-        await until(lambda: not servers.get("real").kept, 10, "the lock to be free")
-        left = {stat.pid for stat in session_of(session)}
-        found = {orphan.pid: orphan.ours for orphan in orphans.find_orphans(registry.read_all(paths.servers))}
-        assert left
-        assert {pid: found.get(pid) for pid in left} == dict.fromkeys(left, True)
+        await until(lambda: not servers.get("real").kept, 60, "the lock to be free")
+        await until(lambda: not registry.find(paths.servers, "real").server_is_alive, 60, "the server's death")
+
+        def all_are_seen() -> bool:
+            left = {stat.pid for stat in session_of(session)}
+            found = {orphan.pid: orphan.ours for orphan in orphans.find_orphans(registry.read_all(paths.servers))}
+            assert left
+            return all(found.get(pid) for pid in left)
+
+        await until(all_are_seen, 60, "what is left to be seen as ours")
         await servers.refresh()
-        await until(lambda: not session_of(session), 30, "the rest to end")
+        await until(lambda: not session_of(session), 60, "the rest to end")
     finally:
         await servers.close()

@@ -150,7 +150,7 @@ def stopped(name: str = "Qwen2-7B-Instruct", **changes: Any) -> ServerStatus:
     return ready(name, **{"state": ServerState.STOPPED, "pid": None, "exit": ended, **changes})
 
 
-async def wait_until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def wait_until(pilot: Pilot[None], condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Let the app work until `condition` holds; fails after `seconds`."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

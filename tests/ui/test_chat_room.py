@@ -98,7 +98,7 @@ async def test_stop_ends_the_servers_request_too(services: Services, keys: list[
         await room.say("talk")
         await room.shown("word word")
         await room.pilot.press(*keys)
-        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 3)
+        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 60)
         await room.shown("stopped")
         assert room.session.conversation.turns[-1].state is ReplyState.STOPPED
         assert "word word" in room.transcript.text
@@ -110,7 +110,7 @@ async def test_stop_while_nothing_has_come_yet(services: Services) -> None:
         await room.shown("waiting for the first token")
         await room.until(lambda: room.server.requests)
         await room.pilot.press("escape", "escape")
-        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 3)
+        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 60)
         await room.shown("stopped")
         assert "waiting" not in room.transcript.text
 
@@ -255,7 +255,7 @@ async def test_a_new_conversation_asks_while_one_streams(services: Services) -> 
         await room.pilot.press("escape", "n")
         await room.until(lambda: room.app.screen is not room.screen)
         await room.pilot.press("y")
-        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 3)
+        await asyncio.wait_for(room.server.requests[0].disconnected.wait(), 60)
         await room.until(lambda: not room.session.conversation.turns and room.transcript.text == "")
         await room.say("Which city?")
         await room.shown("Paris")

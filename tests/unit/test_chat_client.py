@@ -272,7 +272,7 @@ async def test_closing_the_iterator_closes_the_connection() -> None:
             assert isinstance(item, TextDelta)
             break
         await stream.aclose()
-        await asyncio.wait_for(server.requests[0].disconnected.wait(), 2)
+        await asyncio.wait_for(server.requests[0].disconnected.wait(), 60)
 
 
 @pytest.mark.parametrize("script", [[tokens(10_000, 500)], [HANG]])
@@ -289,7 +289,7 @@ async def test_cancelling_the_task_closes_the_connection(script: list[Step]) -> 
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(server.requests[0].disconnected.wait(), 2)
+        await asyncio.wait_for(server.requests[0].disconnected.wait(), 60)
         assert meter.figures().chunks == meter.chunks
 
 

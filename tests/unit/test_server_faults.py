@@ -60,7 +60,8 @@ async def test_kill_9(servers: Servers, fake_engine: Engine, fake_spec: MakeSpec
         await until(lambda: len(pids_of(paths, name)) == 4)
         before = pids_of(paths, name)
         for victim in victims:
-            os.kill(before[victim], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # the core ends by itself after its server
+                os.kill(before[victim], signal.SIGKILL)
         if victims == ["keeper"]:
             await until(lambda: not servers.get(name).kept)
             assert await launch.adopt(registry.find(paths.servers, name))
@@ -146,7 +147,7 @@ async def test_the_terminal_hangs_up_or_the_client_is_killed_while_starting(
     if how == "kill":
         client.kill()
     os.close(master)
-    assert await asyncio.to_thread(client.wait, 10) == (-signal.SIGKILL if how == "kill" else -signal.SIGHUP)
+    assert await asyncio.to_thread(client.wait, 60) == (-signal.SIGKILL if how == "kill" else -signal.SIGHUP)
     status = await servers.wait_ready("fake")
     assert status.state is ServerState.READY
     assert status.kept
@@ -239,9 +240,13 @@ async def test_two_services_on_one_server(
                 return
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(asyncio.gather(servers.stop("fake"), start_when_possible()), 20)
+    await asyncio.wait_for(asyncio.gather(servers.stop("fake"), start_when_possible()), 60)
     await servers.wait_ready("fake")
     await other.close()
+
+
+#: Seconds: far more than any start takes, however busy the machine is.
+A_STEP = 86400.0
 
 
 async def test_a_clock_that_steps(
@@ -253,24 +258,24 @@ async def test_a_clock_that_steps(
     await servers.stop("fake")
     await servers.start(spec, fake_engine)
     true_time = time.time
-    monkeypatch.setattr(time, "time", lambda: true_time() + 86400)
+    monkeypatch.setattr(time, "time", lambda: true_time() + A_STEP)
     start = servers.get("fake").start
     assert start
-    assert 0 <= start.elapsed < 10
+    assert 0 <= start.elapsed < A_STEP / 2
     assert start.eta is not None
-    assert 0 <= start.eta < 10
+    assert 0 <= start.eta < A_STEP / 2
     status = await servers.wait_ready("fake")
-    for changed in (86400.0, -86400.0):
+    for changed in (A_STEP, -A_STEP):
         monkeypatch.setattr(time, "time", lambda step=changed: true_time() + step)
         started_at = servers.get("fake").started_at
         assert started_at
-        assert -0.1 < time.time() - started_at < 10
+        assert -0.1 < time.time() - started_at < A_STEP / 2
     assert status.start
-    assert all(0 <= seconds < 10 for _phase, seconds in status.start.phases)
+    assert all(0 <= seconds < A_STEP / 2 for _phase, seconds in status.start.phases)
     steps: list[float] = []
     await servers.stop("fake", lambda stop_step: steps.append(stop_step.at))
     assert steps
-    assert all(0 <= at < 10 for at in steps)
+    assert all(0 <= at < A_STEP / 2 for at in steps)
 
 
 async def test_a_crash_loop_ends(
