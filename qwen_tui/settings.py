@@ -11,7 +11,12 @@ from qwen_tui.errors import SettingsError
 from qwen_tui.i18n import N_, _
 from qwen_tui.paths import Paths, write_private
 
-_KINDS: dict[type, str] = {dict: N_("a table"), list: N_("a list of texts"), str: N_("a text")}
+_KINDS: dict[type, str] = {
+    dict: N_("a table"),
+    list: N_("a list of texts"),
+    int: N_("a whole number"),
+    str: N_("a text"),
+}
 
 
 @dataclass
@@ -32,6 +37,10 @@ class Settings:
 
     model_folders: list[str] = field(default_factory=list)
     """Folders with models besides the hubs' caches, such as "/root/autodl-tmp"; looked through a few levels deep."""
+
+    log_keep_mb: int = 1000
+    """MB of a running server's log that stay as they are; what is older is compressed beside it, and the oldest
+    deleted once that takes as much again. 0 keeps everything as it is. Counts from the next start of a server."""
 
     keys: dict[str, str] = field(default_factory=dict)
     """Key bindings changed by the user: binding id → key, such as "chat.stop" = "ctrl+x"."""
@@ -80,7 +89,7 @@ def _from_table(data: dict[str, Any], file: Path) -> Settings:
                 else _("Known are: {names}").format(names=", ".join(known)),
             )
         is_list = isinstance(value, list)
-        if not isinstance(value, known[key]) or (is_list and not all(isinstance(entry, str) for entry in value)):
+        if type(value) is not known[key] or (is_list and not all(isinstance(entry, str) for entry in value)):
             raise SettingsError(
                 _("{file}: “{key}” must be {kind}, not {value}").format(
                     file=file, key=key, kind=_(_KINDS[known[key]]), value=repr(value)

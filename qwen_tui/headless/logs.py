@@ -171,7 +171,7 @@ def _print_passing(reader: LogReader, wanted: Filter, arguments: argparse.Namesp
 
 
 def _list_runs(log: Path, as_json: bool) -> int:
-    from qwen_tui.logs.rotation import archives
+    from qwen_tui.logs.archive import archives
     from qwen_tui.logs.runs import runs
     from qwen_tui.progress import format_bytes
 

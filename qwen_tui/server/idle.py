@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from qwen_tui.logs.rotation import given_back
+
 #: Seconds between two looks, unless the server is to end sooner than that.
 LOOK_EVERY = 60.0
 _TIMEOUT, _MOST_BYTES = 2.0, 8 * 2**20
@@ -109,6 +111,8 @@ class IdleWatch:
                 size = os.fstat(file.fileno()).st_size
                 if self._offset is None or size < self._offset:
                     self._offset = max(0, size - 2**20)
+                # What rotation took out of the log reads as zeros, without a line in it.
+                self._offset = max(self._offset, given_back(file.fileno()))
                 file.seek(self._offset)
                 text = file.read(2**24)
         except OSError:

@@ -26,6 +26,7 @@ if __package__ in (None, ""):
     # -I keeps the environment and the current folder off the path, so the package has to be named.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from qwen_tui.logs.keep import BoundedLog
 from qwen_tui.server import processes, sockets
 from qwen_tui.server.idle import IdleWatch
 
@@ -368,7 +369,10 @@ def main(argv: list[str]) -> int:
         os.chdir(keeper.launch["cwd"])
     except OSError as error:
         keeper.note(f"chdir: {error}")
+    log = BoundedLog(Path(keeper.launch["log"]), int(keeper.launch.get("log_keep_mb") or 0) * 1_000_000, keeper.note)
+    log.start()
     keeper.run(adopt)
+    log.stop()
     return 0
 
 

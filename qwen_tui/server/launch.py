@@ -81,9 +81,10 @@ def launching(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def launch(servers: Path, spec: ServerSpec, engine: Engine) -> registry.Record:
+async def launch(servers: Path, spec: ServerSpec, engine: Engine, log_keep_mb: int = 0) -> registry.Record:
     """Start `spec` under a new keeper; returns when its process runs.
 
+    log_keep_mb: how much of its log stays uncompressed (see Settings); 0 for all.
     Raises ServerError if the name or the port is in use, or the system can't run the command.
     """
     try:
@@ -91,7 +92,7 @@ async def launch(servers: Path, spec: ServerSpec, engine: Engine) -> registry.Re
         with launching(folder):
             # In a thread: the host's name may have to be looked up.
             await asyncio.to_thread(_refuse_if_taken, folder, spec)
-            record = _write_launch(folder, spec, engine)
+            record = _write_launch(folder, spec, engine, log_keep_mb)
             if not await _start_keeper(folder):
                 raise ServerError(
                     _("What is left of the last “{name}” is still being ended").format(name=spec.name),
@@ -130,7 +131,7 @@ def _refuse_if_taken(folder: Path, spec: ServerSpec) -> None:
         )
 
 
-def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Record:
+def _write_launch(folder: Path, spec: ServerSpec, engine: Engine, log_keep_mb: int = 0) -> registry.Record:
     """Write launch.json for the keeper, with a key made where others can reach the server."""
     environment = dict(spec.env)
     if not spec.is_loopback and "VLLM_API_KEY" not in environment and "--api-key" not in spec.extra_args:
@@ -150,6 +151,7 @@ def _write_launch(folder: Path, spec: ServerSpec, engine: Engine) -> registry.Re
         "env": environment,
         "cwd": str(Path.cwd()),
         "log": str(log),
+        "log_keep_mb": log_keep_mb,
         "restart": spec.restart,
         "idle_minutes": spec.idle_minutes,
         "engine": {"python": str(engine.python), "version": engine.version, "platform": engine.platform},

@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from qwen_tui.logs.rotation import given_back
 from qwen_tui.server.status import Phase
 
 #: (phase, pattern); groups named n and m, where present, are done and total. Searched in every line.
@@ -66,7 +67,8 @@ class PhaseReader:
         try:
             with self._log.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset = 0  # it was rotated
+                    self._offset = 0  # it was truncated
+                self._offset = max(self._offset, given_back(file.fileno()))  # what rotation took out reads as zeros
                 file.seek(self._offset)
                 data = file.read(_CHUNK)
         except OSError:

@@ -87,6 +87,7 @@ class Servers:
     """All servers of one user. Use from one event loop; `close` when done."""
 
     def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         self._folder = paths.servers
         self._history = StartHistory(paths.state / "starts.json")
         self._health = Health()
@@ -177,11 +178,13 @@ class Servers:
     async def start(self, spec: ServerSpec, engine: Engine) -> ServerStatus:
         """Start a server detached, under its keeper; returns once its process runs.
 
-        Raises ServerError if the name is in use by a living server, the port is taken, or it can't be started.
+        Raises ServerError if the name is in use by a living server, the port is taken, or it can't be started, and
+        SettingsError.
         """
         from qwen_tui.server.launch import launch
+        from qwen_tui.settings import load
 
-        return self._status(await launch(self._folder, spec, engine))
+        return self._status(await launch(self._folder, spec, engine, load(self._paths).log_keep_mb))
 
     async def wait_ready(self, name: str, on_progress: Callable[[StartProgress], None] | None = None) -> ServerStatus:
         """Wait until the server answers. Raises StartFailed with the cause if it ends first."""
