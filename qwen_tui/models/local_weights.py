@@ -16,7 +16,7 @@ from typing import Any
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _, ngettext
-from qwen_tui.models.safetensors_header import DTYPE_BITS, FLOATS, INDEX, damaged, header_of, indexed_files
+from qwen_tui.models.safetensors_header import DTYPE_BITS, FLOATS, INDEX, Header, damaged, header_of, indexed_files
 
 #: Tensors that a quantized model has beside its parameters: scales, zero points, permutations, tables.
 _BESIDE = re.compile(
@@ -24,6 +24,8 @@ _BESIDE = re.compile(
     r"|weight_shape|global_scale|inv_freq)$|quant_state"
 )
 _BIN_INDEX = "pytorch_model.bin.index.json"
+_TYPE = re.compile(rb'"dtype":"(\w+)"')
+_HEAD = re.compile(rb'lm_head\.weight":\{"dtype":"\w+","shape":\[(\d+(?:,\d+)*)\]')
 #: Bytes: smaller *.bin files are something else (training arguments).
 _LEAST_BIN = 100_000
 
@@ -69,17 +71,28 @@ class _Sums:
     def add(self, file: Path) -> None:
         """Take in one file. Raises ModelError if it is damaged or of the wrong length."""
         header = header_of(file)
-        end = 0
+        alike = _alike(header)
+        if alike is not None:
+            self._count_alike(*alike)
+            return
         try:
-            for name, entry in json.loads(header.text).items():
-                if name == "__metadata__":
-                    continue
+            tensors = json.loads(header.text)
+            tensors.pop("__metadata__", None)
+            end = 0
+            for name, entry in tensors.items():
                 first, last = entry["data_offsets"]
-                end = max(end, int(last))
-                self._count(name, entry["dtype"], int(last) - int(first), entry["shape"])
+                end = max(end, last)
+                self._count(name, entry["dtype"], last - first, entry["shape"])
+            header.check_length(end)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise damaged(file, _("its header can't be read")) from None
-        header.check_length(end)
+
+    def _count_alike(self, dtype: str, size: int, head: int) -> None:
+        elements = size * 8 // DTYPE_BITS[dtype]
+        self.sizes[dtype] += size
+        self.floats += elements
+        self.parameters += elements
+        self.head += head
 
     def _count(self, name: str, dtype: str, size: int, shape: Sequence[int]) -> None:
         bits = DTYPE_BITS.get(dtype)
@@ -101,6 +114,27 @@ class _Sums:
         if dtype == "U8" and (self._bits == 4 or name.endswith(("_blocks", "weight_packed"))):
             return 2
         return 1
+
+
+def _alike(header: Header) -> tuple[str, int, int] | None:
+    """(type, bytes, numbers of them in the output layer) of the usual file: whole, and all floats of one type.
+
+    None for any other, which is then to be read in full: parsing the headers is what a listing's time goes to, and a
+    mixture of experts has tens of thousands of entries. The format allows no gap between tensors; so the file is
+    whole if one ends where it does, and none begins there.
+    """
+    text, end = header.text, header.length - 8 - len(header.text)
+    if f",{end}]".encode() not in text or f"[{end},".encode() in text:
+        return None
+    first = _TYPE.search(text)
+    dtype = first.group(1).decode() if first else ""
+    if dtype not in FLOATS or text.count(f'"dtype":"{dtype}"'.encode()) != text.count(b'"dtype"'):
+        return None
+    head = _HEAD.search(text)
+    if head is None and b"lm_head.weight" in text:
+        return None
+    numbers = [int(number) for number in head.group(1).split(b",")] if head else [0]
+    return dtype, end, math.prod(numbers)
 
 
 def bits_of(config: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ DTYPE_BITS: Mapping[str, int] = {
 }  # fmt: skip
 #: Types that vLLM turns into the type it computes in.
 FLOATS = ("F64", "F32", "F16", "BF16")
+#: A file's name as a value in an index.
+_SHARD = re.compile(rb':\s*"([^"\\]+\.(?:safetensors|bin))"')
 #: The format allows no longer header.
 _LONGEST_HEADER = 100_000_000
 INDEX = "model.safetensors.index.json"
@@ -183,12 +186,17 @@ def read_weights(folder: Path) -> Weights:
 
 
 def indexed_files(index: Path) -> list[str]:
-    """The files that an index names."""
+    """The files that an index names. Raises ModelError."""
     try:
-        data = json.loads(index.read_text(encoding="utf-8"))
-        return sorted({str(name) for name in data["weight_map"].values()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        text, found = index.read_bytes(), set[str]()
+        if text.count(b"{") == text.count(b"}") <= 3 and b'"weight_map"' in text:
+            # An index of a hundred thousand tensors names a few dozen files: taken from the text it costs a tenth.
+            found = {name.decode() for name in set(_SHARD.findall(text))}
+        if not found:
+            found = {str(name) for name in json.loads(text)["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError(_("{file} can't be read").format(file=index.name)) from None
+    return sorted(found)
 
 
 def _read_files(folder: Path, names: list[str]) -> Weights:
