@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen_tui.errors import UsageError
+from qwen_tui.headless.paragraph import filled
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 NO_FAILURE = 3
 #: Of the JSON object; all null where there is no failure.
 KEYS = ("cause", "line", "line_number", "remedy", "relaunch")
-_WIDTH = 100
+#: Cells of a line of the card, and of what stands before it.
+_WIDTH, _INDENT = 100, 8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,17 +103,7 @@ def _card(diagnosis: Diagnosis, log: Path) -> str:
         rows.append((_("Do"), diagnosis.remedy))
     if diagnosis.relaunch:
         rows.append((_("Try"), "  ".join(diagnosis.relaunch.changes())))
-    return "\n".join(_row(label, text) for label, text in rows)
-
-
-def _row(label: str, text: str) -> str:
-    from rich.cells import cell_len
-
-    indent = " " * 8
-    first = label + " " * max(1, len(indent) - cell_len(label))
-    return textwrap.fill(
-        text, _WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-    )
+    return "\n".join(filled(text, _WIDTH, label, _INDENT) for label, text in rows)
 
 
 def _harmless(text: str) -> str:

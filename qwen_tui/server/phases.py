@@ -23,23 +23,30 @@ _WORDINGS: tuple[tuple[Phase, re.Pattern[str]], ...] = tuple(
         ),
         (
             Phase.ENGINE,
-            r"Initializing an? (V\d )?LLM engine|Waiting for .*core engine|distributed_init_method|world_size=",
+            r"Initializing an? (?:\w+ )?LLM engine|Started engine process|Waiting for .*core engine"
+            r"|distributed_init_method|world_size=",
         ),
-        (Phase.WEIGHTS, r"Loading (?:safetensors|pt|multi-thread).*?(?P<n>\d+)/(?P<m>\d+)"),
-        (Phase.WEIGHTS, r"Starting to load model|Loading model weights|Loading weights (?!took)"),
+        (Phase.WEIGHTS, r"Loading (?:safetensors|pt|np_cache|multi-thread|.*\bcheckpoint).*?(?P<n>\d+)/(?P<m>\d+)"),
+        (
+            Phase.WEIGHTS,
+            r"Starting to load model|Loading model |Model loading took|Loading weights (?!took)|weights took",
+        ),
         (
             Phase.COMPILE,
-            r"torch\.compile took|for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph|Cache the graph",
+            r"torch\.compile (?:took|takes)|for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph"
+            r"|Cache the graph",
         ),
         (
             Phase.PROFILE,
-            r"KV cache size|GPU blocks|[Mm]emory profiling|init engine \(profile|Available KV cache memory",
+            r"KV cache size|GPU blocks|CPU blocks|Maximum concurrency|[Mm]emory profiling|init engine \(profile"
+            r"|Available KV cache memory",
         ),
         (Phase.GRAPHS, r"Capturing (?:CUDA|cuda|ACL|the model).*?(?P<n>\d+)/(?P<m>\d+)"),
         (Phase.GRAPHS, r"Capturing (?:CUDA|cuda|ACL|the model)|Graph capturing"),
         (
             Phase.API,
-            r"Starting vLLM (?:API )?server|Available routes are|Started server process|Waiting for application",
+            r"Starting vLLM (?:API )?server|Available routes are|Started server process|Waiting for application"
+            r"|Application startup complete|Uvicorn running on",
         ),
     )
 )

@@ -126,8 +126,14 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
         "OSError: We couldn't connect to 'https://huggingface.co' to load the files", site("transformers/utils/hub.py:cached_file")),
      "reached", []),
     ("hub-unreachable", traceback(
-        "requests.exceptions.ProxyError: HTTPSConnectionPool(host='www.modelscope.cn', port=443): Max retries exceeded",
+        "requests.exceptions.ConnectTimeout: HTTPSConnectionPool(host='www.modelscope.cn', port=443): Max retries exceeded",
         site("requests/adapters.py:send")), "reached", []),
+    ("hub-proxy", traceback(
+        "requests.exceptions.ProxyError: HTTPSConnectionPool(host='www.modelscope.cn', port=443): Max retries exceeded",
+        site("requests/adapters.py:send")), "www.modelscope.cn", []),
+    ("hub-certificate", traceback(
+        "requests.exceptions.SSLError: HTTPSConnectionPool(host='hf.co', port=443): (SSLCertVerificationError(1, 'certificate verify"
+        " failed: self-signed certificate'))", site("requests/adapters.py:send")), "hf.co", []),
     ("hub-checksum", traceback("modelscope.hub.errors.FileIntegrityError: File x integrity check failed"), "damaged", []),
     ("modelscope-missing", traceback("ImportError: Please install modelscope>=1.18.1 via `pip install modelscope`"), "modelscope", []),
     ("architecture-unknown", traceback(
@@ -144,7 +150,8 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
     ("quantization-gpu", traceback(
         "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 80. Current capability: 75."),
      "75", []),
-    ("quantization-unknown", traceback("ValueError: Unknown quantization method: foo. Must be one of ['awq']."), "quantized", []),
+    ("quantization-unknown", traceback("ValueError: Unknown quantization method: foo. Must be one of ['awq']."), "foo", []),
+    ("quantization-unknown", traceback("ValueError: No compatible scheme was found"), "quantized", []),
     ("quantization-dtype", traceback(
         "ValueError: torch.bfloat16 is not supported for quantization method awq. Supported dtypes: [torch.float16]"), "bfloat16",
      ["--dtype half"]),
@@ -176,7 +183,7 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
         "ValueError: The model's max seq len (32768) is larger than the maximum number of tokens that can be stored in KV cache (7344)."),
      "7344", ["--max-model-len 7344"]),
     ("kv-cache-none", traceback("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"),
-     "KV cache", []),
+     "KV cache", ["--gpu-memory-utilization 0.95"]),
     ("gpu-memory-changed", traceback(
         "AssertionError: Error in memory profiling. Initial free memory 10.0 GiB, current free memory 12.0 GiB."), "changed", []),
     ("gpu-memory", traceback(
@@ -277,6 +284,20 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
         "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore': -9}"), "killed", []),
     ("crash-illegal", "Illegal instruction (core dumped)\n", "CPU", []),
     ("shared-memory", "Bus error (core dumped)\n", "/dev/shm", []),
+    # -- seen in the field
+    ("custom-all-reduce", traceback("RuntimeError: CUDA error: invalid argument", "distributed/custom_all_reduce.py:register"),
+     "all-reduce", ["--disable-custom-all-reduce"]),
+    ("fabric-manager", traceback("RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized"),
+     "fabric manager", []),
+    ("internal-port", traceback("torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address."
+                                " port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"), "port", []),
+    ("user-unknown", traceback("KeyError: 'getpwuid(): uid not found: 1000'"), "/etc/passwd", ["LOGNAME=vllm"]),
+    ("rope", traceback("KeyError: 'type'", "config.py:_get_and_verify_max_len"), "rope_scaling", []),
+    ("rope", traceback("ValueError: `rope_scaling` must be a dictionary with two fields, `type` and `factor`, got {'factor': 8}"),
+     "rope_scaling", []),
+    ("processor", traceback("OSError: Can't load image processor for '/m'. If you were trying to load it"), "pictures", []),
+    ("architecture-broken", traceback("ValueError: Model architectures ['XForCausalLM'] failed to be inspected. Please check the logs"),
+     "XForCausalLM", []),
     ("crash", "!!!!!!! Segfault encountered !!!!!!!\n", "crashed", []),
 ]  # fmt: skip
 for _kind, _line in (

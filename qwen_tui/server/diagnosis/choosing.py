@@ -18,7 +18,7 @@ HOLLOW = re.compile(
     r"|^(?:\w+\.)*(?:BrokenPipeError|EOFError|ExceptionGroup|BaseExceptionGroup|IncompleteReadError)\b"
     r"|process did not respond"
     r"|^ray\.exceptions\.(?:RayTaskError|ActorDiedError|RayActorError)|Task finished unexpectedly"
-    r"|^RuntimeError: Ray workers have not"
+    r"|^RuntimeError: Ray workers have not|^(?:\w+\.)*ChildProcessError: worker died"
     r"|DPSupervisor exited|Frontend process failed|Input socket thread died|^RuntimeError: Worker \d+ failed to init"
 )
 #: Somebody ended it: no failure by itself.

@@ -139,7 +139,7 @@ def lower_utilization(finding: Finding) -> Relaunch | None:
 def higher_utilization(finding: Finding) -> Relaunch | None:
     """More of the card, if there is more."""
     asked = _asked_utilization(finding)
-    return Relaunch({"--gpu-memory-utilization": f"{min(0.95, asked + 0.1):.2f}"}) if asked < 0.9 else None
+    return Relaunch({"--gpu-memory-utilization": f"{min(0.95, asked + 0.1):.2f}"}) if asked < 0.945 else None
 
 
 def _asked_utilization(finding: Finding) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from qwen_tui import i18n
 from qwen_tui.i18n import _
 from qwen_tui.server.diagnosis import rules
+from qwen_tui.server.diagnosis.areas import area_of
 from qwen_tui.server.diagnosis.choosing import DEATH, ENDED, READY, RUN_BEGINS, SECONDARY, Choice, choose, role
 from qwen_tui.server.diagnosis.facts import Facts, read_facts
 from qwen_tui.server.diagnosis.model import Diagnosis, Finding, Rule, RunContext, say
@@ -21,7 +22,8 @@ _LONGEST_CAUSE = 600
 _LONGEST_LINE = 2000
 #: Error lines without a traceback that end a run by themselves.
 _FATAL_LINE = re.compile(
-    r"^[\w./-]+: error: |Error while finding module|(?:command )?not found$|^Killed|Segmentation fault|core dumped"
+    r"^[\w./-]+: error: |^(?:vllm|python\S*)(?: [\w./-]+)+: error: "
+    r"|Error while finding module|(?:command )?not found$|^Killed|Segmentation fault|core dumped"
     r"|Fatal Python error"
     r"|terminate called|Segfault enc|Bus error|[Ii]llegal instruction|^Aborted|error while attempting to bind"
     r"|can't open file"
@@ -121,11 +123,11 @@ def _by_suspects(choice: Choice, facts: Facts, context: RunContext) -> Diagnosis
     if not suspects:
         return None
     likeliest = suspects[0]
-    known = rules.find(likeliest.chain(), facts, choice.complaints)
+    known = rules.find(likeliest.causes(), facts, choice.complaints)
     if known is None:
         for other in suspects[1:]:
             if role(other) <= role(likeliest) and not SECONDARY.search(other.text):
-                known = rules.find(other.chain(), facts, choice.complaints)
+                known = rules.find(other.causes(), facts, choice.complaints)
                 if known is not None:
                     break
     if known is not None:
@@ -150,13 +152,8 @@ def _counts(error: Raised, choice: Choice, context: RunContext) -> bool:
 
 def _deepest(error: Raised) -> Raised:
     """The exception at the bottom of the chain; where the next one only replaced a failed lookup, that one."""
-    chain = error.chain()
-    for position, candidate in enumerate(chain[:-1]):
-        follower = chain[position + 1]
-        replaced = not follower.is_cause and re.match(
-            r"(?:\w+\.)*(?:KeyError|AttributeError|StopIteration|IndexError|Empty)\b", candidate.type
-        )
-        if not replaced and not ENDED.search(candidate.text):
+    for candidate in error.causes():
+        if not ENDED.search(candidate.text):
             return candidate
     return error
 
@@ -179,7 +176,7 @@ def _by_lines(choice: Choice, facts: Facts, context: RunContext) -> Diagnosis | 
 def _by_hollow(choice: Choice, facts: Facts) -> Diagnosis | None:
     """By an error that only reports another one which the log does not have."""
     for error in choice.hollow:
-        known = rules.find(error.chain(), facts, choice.complaints)
+        known = rules.find(error.causes(), facts, choice.complaints)
         if known is not None:
             return _known(*known)
     for error in choice.hollow:
@@ -220,6 +217,9 @@ def _interrupted(choice: Choice, context: RunContext) -> Diagnosis | None:
 
 def _known(rule: Rule, finding: Finding) -> Diagnosis:
     number, line = finding.error.line_at(finding.match.start())
+    shown = rule.shown_by(finding.complaints)
+    if shown is not None:
+        number, line = shown.number, shown.full
     return Diagnosis(
         rule.kind,
         say(rule.cause, finding)[:_LONGEST_CAUSE],
@@ -234,14 +234,18 @@ def _unknown(error: Raised) -> Diagnosis:
     """The exception itself: its type and its message with all its lines; one without a message gets its place."""
     position = max(0, error.text.find("Value error, "))
     number, line = error.line_at(position)
-    cause = error.text
+    cause = error.text[position:].removeprefix("Value error, ").split(" [type=", 1)[0]
     if re.fullmatch(r"[\w.]+:?", cause) and error.frames:
         file, _colon, function = error.frames[-1].rpartition(":")
         place = re.sub(r".*/(?:site|dist)-packages/", "", file)
         cause = _("{error} in {function} ({file})").format(
             error=cause.rstrip(":"), function=function or "?", file=place
         )
-    return Diagnosis("unknown", cause[:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _ask_the_log())
+    area = area_of(error.frames)
+    if area is None:
+        return Diagnosis("unknown", cause[:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _ask_the_log())
+    said = _(area.doing).format(error=cause)
+    return Diagnosis("unknown", said[:_LONGEST_CAUSE], line[:_LONGEST_LINE], number, _(area.remedy), area.relaunch)
 
 
 def _of_line(complaint: Complaint) -> Diagnosis:

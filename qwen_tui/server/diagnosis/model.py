@@ -128,6 +128,9 @@ class Rule:
     cause, remedy: a text for the catalogue (marked with N_) with groups in braces, or a function of the finding.
     relaunch: changed arguments, where they can be computed.
     where: searched in the frames of the traceback too ('file:function'), where the message alone says too little.
+    unless: the rule does not count where an error of the same traceback says this: that one tells more.
+    evidence: searched in the other error lines of the run; one that has it is the line to show.
+    needs_evidence: without such a line the rule does not count.
     """
 
     kind: str
@@ -136,6 +139,15 @@ class Rule:
     remedy: Sentence
     relaunch: Callable[[Finding], Relaunch | None] | None = None
     where: re.Pattern[str] | None = None
+    unless: re.Pattern[str] | None = None
+    evidence: re.Pattern[str] | None = None
+    needs_evidence: bool = False
+
+    def shown_by(self, complaints: tuple[Complaint, ...]) -> Complaint | None:
+        """The error line that is the evidence; None where there is none."""
+        if self.evidence is None:
+            return None
+        return next((line for line in complaints if self.evidence.search(line.text)), None)
 
 
 def rule(
@@ -145,9 +157,26 @@ def rule(
     remedy: Sentence = "",
     relaunch: Callable[[Finding], Relaunch | None] | None = None,
     where: str = "",
+    unless: str = "",
+    evidence: str = "",
+    needs_evidence: bool = False,
 ) -> Rule:
     """A Rule with its patterns compiled."""
-    return Rule(kind, re.compile(pattern), cause, remedy, relaunch, re.compile(where) if where else None)
+    return Rule(
+        kind,
+        re.compile(pattern),
+        cause,
+        remedy,
+        relaunch,
+        where=_compiled(where),
+        unless=_compiled(unless),
+        evidence=_compiled(evidence),
+        needs_evidence=needs_evidence,
+    )
+
+
+def _compiled(pattern: str) -> re.Pattern[str] | None:
+    return re.compile(pattern) if pattern else None
 
 
 def say(sentence: Sentence, finding: Finding) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from qwen_tui.server.diagnosis import (
     rules_arguments,
     rules_gpu,
+    rules_hub,
     rules_install,
     rules_memory,
     rules_model,
@@ -20,6 +21,7 @@ from qwen_tui.server.diagnosis.tracebacks import Complaint, Raised
 RULES: tuple[Rule, ...] = (
     *rules_system.FIRST,
     *rules_arguments.RULES,
+    *rules_hub.RULES,
     *rules_model.RULES,
     *rules_memory.RULES,
     *rules_gpu.RULES,
@@ -48,7 +50,12 @@ def find(
                     continue
                 if rule.where is not None and not rule.where.search(_place(error)):
                     continue
-                return rule, Finding(match, error, facts, complaints, tuple(other.text for other in errors))
+                chained = tuple(other.text for other in errors)
+                if rule.unless is not None and any(rule.unless.search(text) for text in chained):
+                    continue
+                if rule.needs_evidence and rule.shown_by(complaints) is None:
+                    continue
+                return rule, Finding(match, error, facts, complaints, chained)
     return None
 
 

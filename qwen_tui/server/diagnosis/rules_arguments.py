@@ -286,7 +286,9 @@ GENERIC = (
     ),
     rule(
         "setting",
-        r"ValidationError: \d+ validation errors? for (?P<config>\w+) (?P<field>[\w.]+) (?P<text>.*?) \[type=",
+        r"ValidationError: \d+ validation errors? for (?P<config>\w+)"
+        r" (?P<field>(?!Value error,|Assertion failed,)[\w.]+)"
+        r" (?P<text>.*?) \[type=",
         N_("The setting {field} of {config} is wrong: {text}"),
         N_("Correct it and start again."),
     ),

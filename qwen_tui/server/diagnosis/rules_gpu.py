@@ -27,7 +27,77 @@ def _driver(finding: Finding) -> str:
     return _("The NVIDIA driver is too old for this engine's CUDA.")
 
 
+def _attention(finding: Finding) -> str:
+    name, reason = finding.group("name") or finding.group("name2"), finding.group("reason")
+    if not name:
+        return _("No attention backend of this engine works with this GPU, model and settings.")
+    if reason:
+        return _("The attention backend {name} does not work here: {reason}").format(name=name, reason=reason)
+    return _("This vLLM does not have the attention backend {name}, or it does not work here.").format(name=name)
+
+
+def _unset_attention(finding: Finding) -> Relaunch | None:
+    given = finding.facts.argument("attention_backend")
+    return Relaunch(remove=("--attention-backend",)) if given not in ("", "auto") else None
+
+
+#: What the compiler, the linker or the shell says when something to compile with is missing; and the sentence for it.
+_MISSING = (
+    (r"Python\.h", N_("A kernel could not be compiled: Python's header files (Python.h) are missing.")),
+    (r"cannot find -lcuda\b", N_("A kernel could not be compiled: the linker does not find the driver's libcuda.so.")),
+    (
+        r"nvcc|CUDA_HOME|cuda_runtime\.h|cuda\.h",
+        N_("A kernel could not be compiled: the CUDA toolkit (nvcc and its headers) is missing."),
+    ),
+    (r"ninja(?!: (?:build stopped|Entering))", N_("A kernel could not be compiled: ninja is missing.")),
+    (
+        r"C compiler|gcc|g\+\+|cc1plus|C\+\+ compiler|clang",
+        N_("A kernel could not be compiled: the C compiler is missing or fails."),
+    ),
+)
+_TO_COMPILE = r"|".join(pattern for pattern, _sentence in _MISSING)
+
+
+def _missing_to_compile(finding: Finding) -> str:
+    for pattern, sentence in _MISSING:
+        if finding.mentions(pattern):
+            return _(sentence)
+    return _("vLLM has to compile kernels, and the compiler, Python's headers or the CUDA toolkit is missing.")
+
+
+def _kernels(finding: Finding) -> str:
+    library = finding.elsewhere(r"(lib[\w.+-]+\.so[\w.]*): cannot open|(undefined symbol: \S+)")
+    if library:
+        return _("vLLM's compiled kernels could not be loaded: {library}").format(library=library[1] or library[2])
+    name = f"{finding.group('space')} {finding.group('name')}{finding.group('name2')}".strip()
+    if not name:
+        return _("vLLM's compiled kernels could not be loaded.")
+    return _("vLLM's compiled kernels could not be loaded, or lack {name}.").format(name=name)
+
+
+_ASSERT = N_("A check inside a GPU kernel failed (device-side assert); the engine could not go on.")
+_AFTER_ASSERT = N_(
+    "Often a token outside the vocabulary or a position beyond the context: check that tokenizer and model "
+    "belong together and that"
+    " --max-model-len is not beyond the model's. CUDA_LAUNCH_BLOCKING=1 shows the kernel."
+)
 RULES = (
+    rule(
+        "custom-all-reduce",
+        r"[Cc]uda error|CUDA error|[Ee]rror:|^AssertionError|invalid argument",
+        N_("The GPUs could not read each other's memory directly, which vLLM's own all-reduce needs."),
+        N_("Start with --disable-custom-all-reduce; with several cards without NVLink also try NCCL_P2P_DISABLE=1."),
+        lambda _finding: Relaunch({"--disable-custom-all-reduce": ""}),
+        where=r"custom_all_?reduce|quick_all_?reduce",
+        evidence=r"custom_all_reduce\.cuh",
+    ),
+    rule(
+        "fabric-manager",
+        r"\bError 802\b|system not yet initialized|cudaErrorSystemNotReady",
+        N_("CUDA is not ready on this machine: on machines with NVSwitch the fabric manager does not run."),
+        N_("As root: `systemctl start nvidia-fabricmanager` (its version must be the driver's), else restart the "
+           "machine or rent another."),
+    ),
     rule(
         "driver-old",
         r"NVIDIA driver on your system is too old(?: \(found version (?P<version>\d+)\))?"
@@ -91,6 +161,7 @@ RULES = (
     rule(
         "gpu-too-new-or-old",
         r"no kernel image is available|cudaErrorNoKernelImageForDevice"
+        r"|GPUs? with compute capability (?:below|less than|under)"
         r"|is not compatible with the current PyTorch installation"
         r"|CUDA capability sm_(?P<has>\d+)|cuda_utils.*sm_|ptxas fatal.*sm_|Unsupported gpu architecture"
         r"|no kernel found|not compiled for (?:this|sm)",
@@ -125,14 +196,25 @@ RULES = (
     ),
     rule(
         "attention-backend",
-        r"No valid attention backend|Selected backend .*not valid|[Ii]nvalid attention backend"
+        r"No valid attention backend|Selected backend (?:\w+\.)?(?P<name>\w+) is not valid"
+        r"(?:.*?Reason:? \[(?P<reason>[^\]]*)\])?"
+        r"|(?:[Ii]nvalid|[Uu]nknown|[Uu]nsupported) attention backend:? '?(?P<name2>\w+)"
         r"|FlashAttention only supports (?:Ampere|head)"
         r"|VLLM_ATTENTION_BACKEND|not supported by (?:Flash|attention)|head[_ ]size .*(?:not supported|unsupported)"
         r"|FlashAttention.*requires|FlashInfer"
         r" backend is not available|attention_backend",
-        N_("No attention backend of this engine works with this GPU, model and settings."),
+        _attention,
         N_("Leave --attention-backend and VLLM_ATTENTION_BACKEND unset; else try --dtype half, or another version of "
            "vLLM."),
+        _unset_attention,
+    ),
+    rule(
+        "device-assert",  # which the next call to the GPU reports, in words of its own
+        r"CUDA error|CUBLAS_STATUS|CUDNN_STATUS",
+        _ASSERT,
+        _AFTER_ASSERT,
+        evidence=r"Assertion `[^`]*` failed",
+        needs_evidence=True,
     ),
     rule(
         "illegal-access",
@@ -144,10 +226,8 @@ RULES = (
     rule(
         "device-assert",
         r"device-side assert|cudaErrorAssert|CUDA_ERROR_ASSERT|Assertion `[^`]*` failed",
-        N_("A check inside a GPU kernel failed (device-side assert); the engine could not go on."),
-        N_("Often a token outside the vocabulary or a position beyond the context: check that tokenizer and model "
-           "belong together and that"
-           " --max-model-len is not beyond the model's. CUDA_LAUNCH_BLOCKING=1 shows the kernel."),
+        _ASSERT,
+        _AFTER_ASSERT,
     ),
     rule(
         "graph-capture",
@@ -174,11 +254,14 @@ RULES = (
         r"|CUDA_HOME (?:environment variable )?is not set|nvcc"
         r"(?:'|:| )?.*(?:not found|No such)|ninja(?:'|:)? .*(?:not found|required)|Ninja is required"
         r"|cannot find -lcuda|No such file or directory: '?[^']*(?:gcc|g\+\+|cc|nvcc|ninja)'?$"
-        r"|No working C\+\+ compiler|InvalidCxxCompiler|CppCompileError|cc1plus|Error building extension|command 'gcc'",
-        N_("vLLM has to compile kernels, and the compiler, Python's headers or the CUDA toolkit is missing."),
+        r"|No working C\+\+ compiler|InvalidCxxCompiler|CppCompileError|cc1plus|Error building extension|command 'gcc'"
+        r"|CalledProcessError: Command '?\[?'?[^' ]*\b(?:gcc|g\+\+|cc|clang|nvcc|ninja)\b|Ninja build failed",
+        _missing_to_compile,
         N_("Install them (build-essential, python3-dev, ninja; for nvcc the CUDA toolkit), or start with "
            "--enforce-eager."),
         _eager,
+        evidence=rf"(?:fatal error|not found|cannot find|No such file).*(?:{_TO_COMPILE})"
+        rf"|(?:{_TO_COMPILE}).*(?:fatal error|not found|No such file)",
     ),
     rule(
         "compile",
@@ -195,7 +278,7 @@ RULES = (
         r"'_OpNamespace' '(?P<space>\w+)' object has no attribute '(?P<name>\w+)'"
         r"|Could not run '(?P<name2>[\w:]+)' with arguments from the"
         r"|no attribute 'rms_norm'|_C' object has no attribute|Failed to import from vllm\._C",
-        N_("vLLM's compiled kernels could not be loaded, or lack {space} {name}{name2}."),
+        _kernels,
         N_("The engine's parts don't belong together (vLLM, torch, CUDA): build it anew with `qwen-tui setup`."),
     ),
 )  # fmt: skip

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-from qwen_tui.i18n import N_
-from qwen_tui.server.diagnosis.model import rule
+from qwen_tui.i18n import N_, _
+from qwen_tui.server.diagnosis.model import Finding, Relaunch, rule
 
 _SETUP = N_("Build the engine's environment anew with `qwen-tui setup`, or install what is missing into it.")
+
+
+def _of_library(finding: Finding) -> str:
+    file = finding.group("file")
+    if file.startswith(("libGL", "libglib", "libgthread", "libSM", "libXext", "libXrender")):
+        return _("It belongs to the system: `apt install libgl1 libglib2.0-0` (or what the system calls them).")
+    return _(
+        "It belongs to CUDA or to a package of the engine: install an engine that fits the machine's CUDA with "
+        "`qwen-tui setup`, or add the library's folder to LD_LIBRARY_PATH."
+    )
+
+
+def _spawn(finding: Finding) -> Relaunch | None:
+    forked = "forked subprocess" in finding.error.text
+    return Relaunch(env={"VLLM_WORKER_MULTIPROC_METHOD": "spawn"}) if forked else None
+
+
 RULES = (
     rule(
         "vllm-missing",
@@ -49,9 +66,7 @@ RULES = (
         r"(?P<file>lib[\w.+-]+\.so[\w.]*): cannot open shared object file|Error loading '?(?P<file2>[\w./-]+)'?"
         r"|failed to map segment",
         N_("The library {file}{file2} is missing."),
-        N_("It belongs to CUDA or to a package of the engine: install an engine that fits the machine's CUDA with "
-           "`qwen-tui setup`, or add"
-           " the library's folder to LD_LIBRARY_PATH."),
+        _of_library,
     ),
     rule(
         "flash-attention",
@@ -68,7 +83,9 @@ RULES = (
         r"|compressed_tensors|outlines|mistral_common|xgrammar)[\w.]*)'"
         r"|(?P<module2>transformers|tokenizers|huggingface.hub)[\w.]*[<>=!]=?[\d.]+.* (?:is|are) required"
         r"|all_special_tokens_extended|requires transformers",
-        N_("The installed {module}{module2} is not of the version that vLLM or the model needs."),
+        lambda finding: _("The installed {module} is not of the version that vLLM or the model needs.").format(
+            module=finding.group("module") or finding.group("module2") or "transformers"
+        ),
         N_("Install the version that this vLLM asks for (`pip check` in the engine's environment names it)."),
     ),
     rule(
@@ -95,6 +112,7 @@ RULES = (
         N_("The engine's processes were started in a way that does not work with CUDA or with this script."),
         N_("Set VLLM_WORKER_MULTIPROC_METHOD=spawn; in a script of your own, start the engine under `if __name__ == "
            "\"__main__\":`."),
+        _spawn,
     ),
     rule(
         "import-shadowed",

@@ -175,9 +175,9 @@ RULES = (
     ),
     rule(
         "kv-cache-too-small",
-        r"max seq len \((?P<asked>\d+)\),? \(?(?P<needed>[\d.]+) GiB KV cache is needed, which is larger than the"
+        r"max seq len \((?P<asked>\d+)\),? \(?(?P<needed>[\d.]+) Gi?B KV cache is needed, which is larger than the"
         r" available KV cache memory"
-        r" \((?P<available>[\d.]+) GiB\)(?:.*?estimated maximum model length is (?P<longest>\d+))?",
+        r" \((?P<available>[\d.]+) Gi?B\)(?:.*?estimated maximum model length is (?P<longest>\d+))?",
         N_("A context of {asked} tokens needs {needed} GiB of KV cache, but only {available} GiB are left for it."),
         N_("Start with a smaller --max-model-len, or give the engine more memory (--gpu-memory-utilization)."),
         _longest,

@@ -1,4 +1,4 @@
-"""The model: its files, its configuration, its tokenizer, its architecture, its quantization; and the hubs."""
+"""The model: its files, its configuration, its tokenizer, its architecture, its quantization."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from qwen_tui.i18n import N_, _
 from qwen_tui.server.diagnosis.model import Finding, Relaunch, rule
 
 _AGAIN = N_("Download the model again: whole files are kept, missing and damaged ones fetched (then start it again).")
-_REACH = N_(
-    "Check the network, the proxy (HTTPS_PROXY) and DNS; in China set VLLM_USE_MODELSCOPE=True or "
-    "HF_ENDPOINT=https://hf-mirror.com;"
-    " or download the model first and give its folder."
-)
 _NEWER = N_("Use a newer vLLM (and transformers), or a model that this version knows.")
 
 
@@ -23,16 +18,6 @@ def _missing_path(finding: Finding) -> str:
     if model.startswith(("/", "~", ".")):
         return _("There is no model folder {model}.").format(model=model)
     return _("“{model}” is neither a model folder nor a name on the hub.").format(model=model)
-
-
-def _unreachable(finding: Finding) -> str:
-    model = finding.facts.argument("model")
-    host = finding.group("host") if "host" in finding.match.groupdict() else ""
-    if host and model:
-        return _("The hub {host} could not be reached to fetch {model}.").format(host=host, model=model)
-    if model:
-        return _("The model hub could not be reached to fetch {model}.").format(model=model)
-    return _("The model hub could not be reached.")
 
 
 def _damaged_json(finding: Finding) -> str:
@@ -48,6 +33,20 @@ def _shard(finding: Finding) -> str:
     )
 
 
+def _unknown_quantization(finding: Finding) -> str:
+    asked = finding.group("asked") or finding.group("asked2")
+    if asked:
+        return _("This vLLM does not know the quantization {asked}.").format(asked=asked)
+    return _("This vLLM does not know how the model is quantized.")
+
+
+def _misfit(finding: Finding) -> str:
+    name = finding.group("name") or finding.group("name2")
+    if name:
+        return _("The weights do not fit what config.json says the model is: nothing takes {name}.").format(name=name)
+    return _("The weights do not fit what config.json says the model is.")
+
+
 def _without_quantization(_finding: Finding) -> Relaunch:
     return Relaunch(remove=("--quantization",))
 
@@ -61,6 +60,11 @@ def _half_if_taken(finding: Finding) -> Relaunch | None:
     return Relaunch({"--dtype": "half"}) if takes_half else None
 
 
+_ROPE = N_("This engine does not understand how the model's config.json stretches the context (rope_scaling).")
+_AFTER_ROPE = N_(
+    "Use a newer vLLM (and transformers), or correct rope_scaling in config.json; what was given on the command line "
+    "(--rope-scaling, --hf-overrides) must have rope_type and factor."
+)
 RULES = (
     # -- files ------------------------------------------------------------------------------------------
     rule(
@@ -103,7 +107,7 @@ RULES = (
     rule(
         "weights-missing",
         r"[Cc]annot find any (?:safetensors )?model weights with `?(?P<model>[^`]+)`?"
-        r"|does not appear to have a file named (?:pytorch_model|model)"
+        r"|(?:does not appear to have a|no) file named (?:pytorch_model|model)"
         r"|Cannot find any .*weights",
         N_("There are no weight files in the model folder."),
         _AGAIN,
@@ -140,7 +144,8 @@ RULES = (
         r"|No such file or directory:.*/(?P<file>config\.json)"
         r"|does not appear to have a file named (?P<file2>config\.json)"
         r"|[Uu]nrecognized model in (?P<model2>\S+?)\. Should have a `model_type`"
-        r"|Could not detect config format for no config file found|no (?:file named )?config\.json",
+        r"|Could not detect config format for no config file found|no (?:file named )?config\.json"
+        r"|Can't load the configuration of '(?P<model3>[^']*)'",
         N_("The model folder has no usable config.json."),
         N_("Give the folder that holds config.json itself; if it is missing there, download the model again."),
     ),
@@ -157,71 +162,14 @@ RULES = (
            "may need a newer"
            " transformers."),
     ),
-    # -- hubs -------------------------------------------------------------------------------------------
     rule(
-        "hub-gated",
-        r"[Gg]ated ?[Rr]epo|403 Client Error|Access to model (?P<model>\S+) is restricted|Cannot access gated"
-        r"|awaiting a review"
-        r"|not in the authorized list|is a gated repository",
-        N_("The model is gated: its publisher gives access only to those who asked for it."),
-        N_("Ask for access on the model's page, then start with HF_TOKEN set to a token of that account; or use "
-           "ModelScope."),
-    ),
-    rule(
-        "hub-unauthorized",
-        r"401 Client Error|Invalid (?:user ?name|credentials)|Invalid token|HfHubHTTPError.*401|NotExistError.*login"
-        r"|token.*(?:expired|invalid)",
-        N_("The hub refused the request: there is no such model, or it needs a token that is allowed to read it."),
-        N_("Check the model's name; for a private one set HF_TOKEN (Hugging Face) or MODELSCOPE_API_TOKEN."),
-    ),
-    rule(
-        "hub-not-found",
-        r"RepositoryNotFoundError|404 Client Error|is not a local folder and is not a valid model identifier"
-        r"|Repository Not Found|NotExistError"
-        r"|record not found|The request model: (?P<model>\S+) does not exist|RevisionNotFound"
-        r"|is not a valid git identifier|Model (?:id )?not exist",
-        N_("The hub has no such model (or no such revision)."),
-        N_("Check the name: hub ids have the form owner/name, and the two hubs (ModelScope, Hugging Face) spell "
-           "owners differently."),
-    ),
-    rule(
-        "hub-offline",
-        r"OfflineModeIsEnabled|outgoing traffic has been disabled|HF_HUB_OFFLINE|offline mode is enabled"
-        r"|TRANSFORMERS_OFFLINE|local_files_only",
-        N_("The model is not on this machine, and HF_HUB_OFFLINE keeps vLLM from fetching it."),
-        N_("Download it first and give its folder, or unset HF_HUB_OFFLINE (and TRANSFORMERS_OFFLINE)."),
-    ),
-    rule(
-        "hub-rate",
-        r"429 Client Error|Too Many Requests|rate limit",
-        N_("The hub refused more requests for now."),
-        N_("Wait a few minutes, or set HF_TOKEN; or download from ModelScope."),
-    ),
-    rule(
-        "hub-unreachable",
-        r"[Cc]ouldn't connect to '(?:https?://)?(?P<host>[^'/]*)|[Nn]ame or service not known"
-        r"|Temporary failure in name resolution"
-        r"|No address associated|NameResolutionError|MaxRetryError|NewConnectionError|ProxyError"
-        r"|Cannot connect to proxy|Network is unreachable"
-        r"|LocalEntryNotFoundError|Connection ?Error.*(?:hub|hugging|modelscope)|SSLError|CERTIFICATE_VERIFY_FAILED"
-        r"|ConnectTimeout|ReadTimeout"
-        r"|error happened while trying to locate the file|offline-mode|Connection refused.*http|ConnectError"
-        r"|50\d (?:Server Error|Bad Gateway)",
-        _unreachable,
-        _REACH,
-        where=r"huggingface|modelscope|transformers|requests/|httpx|urllib3",
-    ),
-    rule(
-        "hub-checksum",
-        r"FileIntegrityError|FileDownloadError|Consistency check failed|checksum|hash.*mismatch",
-        N_("A file from the hub arrived damaged."),
-        N_("Download the model again; if it stays so, the hub or a proxy on the way is at fault."),
-    ),
-    rule(
-        "modelscope-missing",
-        r"install modelscope|No module named 'modelscope'|Using vLLM with ModelScope",
-        N_("VLLM_USE_MODELSCOPE is set, but the engine has no modelscope."),
-        N_("Install it into the engine's environment (`pip install modelscope`), or unset VLLM_USE_MODELSCOPE."),
+        "processor",
+        r"Can't load (?:the )?(?:image |feature |video )?(?:processor|extractor) for '?(?P<model>[^'\s]*)"
+        r"|(?:pre)?processor_config\.json|[Uu]nrecognized (?:image )?processor",
+        N_("The part of the model that prepares pictures, sound or video (preprocessor_config.json) could not be "
+           "loaded."),
+        N_("Check that preprocessor_config.json is in the model folder (download the model again); a new model may "
+           "need a newer vLLM and transformers. For text only: --limit-mm-per-prompt '{{\"image\": 0}}'."),
     ),
     # -- what the model is -------------------------------------------------------------------------------
     rule(
@@ -234,12 +182,37 @@ RULES = (
         _NEWER,
     ),
     rule(
+        "architecture-broken",
+        r"Model architectures (?P<names>\[[^\]]*\]) failed to be inspected",
+        N_("vLLM could not load its own code for the architecture {names}."),
+        N_("Most often transformers, or another package it needs, is of the wrong version or missing: `pip check` in "
+           "the engine's environment names it; or build the environment anew with `qwen-tui setup`."),
+    ),
+    rule(
         "model-type-unknown",
-        r"model type `(?P<name>[^`]*)` but Transformers does not recognize|KeyError: '(?P<name2>qwen\w*|llama\w*"
-        r"|glm\w*|deepseek\w*|gemma\w*|mistral\w*|phi\w*)'"
-        r"|does not recognize this architecture",
-        N_("The installed transformers does not know models of the type “{name}{name2}”."),
+        r"model type `(?P<name>[^`]*)` but Transformers does not recognize",
+        N_("The installed transformers does not know models of the type “{name}”."),
         _NEWER,
+    ),
+    rule(
+        "model-type-unknown",
+        r"KeyError: '(?P<name>[a-z][\w-]*)'",
+        N_("The installed transformers does not know models of the type “{name}”."),
+        _NEWER,
+        where=r"configuration_auto\.py:__getitem__",
+    ),
+    rule(
+        "rope",
+        r"rope_(?:scaling|parameters|type|theta)|_rope_scaling|rope.scaling",
+        _ROPE,
+        _AFTER_ROPE,
+    ),
+    rule(
+        "rope",
+        r"^(?:AssertionError\b|KeyError: '(?:type|rope_type|factor|original_max_position_embeddings)')",
+        _ROPE,
+        _AFTER_ROPE,
+        where=r"_get_and_verify_max_len|rope",
     ),
     rule(
         "quantization-mismatch",
@@ -281,9 +254,10 @@ RULES = (
     rule(
         "quantization-unknown",
         r"(?:Unknown|Invalid) quantization method:? (?P<asked>\S+?)\.|quantization method .* is deprecated"
+        r"|unknown quantization(?:[=:] ?'?(?P<asked2>[\w-]+))?"
         r"|Unsupported (?:num_bits|weight_bits"
         r"|quantization config|scheme)|compatible scheme was found|No compressed-tensors",
-        N_("This vLLM does not know how the model is quantized."),
+        _unknown_quantization,
         N_("Use a newer vLLM or another quantization of the model; if --quantization was given, leave it out."),
     ),
     rule(
@@ -308,7 +282,7 @@ RULES = (
         r"|AssertionError: (?:param_size|Attempted)|no module or parameter named '?(?P<name>[\w.]+)"
         r"|KeyError: '(?P<name2>(?:model|lm_head|transformer|visual"
         r"|layers)\.[\w.]+)'|IndexError.*expert",
-        N_("The weights do not fit what config.json says the model is."),
+        _misfit,
         N_("Use the config.json that belongs to these weights; for a quantized model, check that its "
            "quantization_config is there."
            " A fine-tune saved as an adapter needs --enable-lora instead."),

@@ -33,6 +33,12 @@ def _by_nccl(finding: Finding) -> Relaunch | None:
     return None
 
 
+def _uneven(finding: Finding) -> str:
+    if finding.group("heads"):
+        return finding.fill(N_("A part of the model, {heads} wide, can't be divided evenly among {size} GPUs."))
+    return _("A part of the model can't be divided evenly among the GPUs.")
+
+
 _TO_ONE = N_("Start with --pipeline-parallel-size 1 and --tensor-parallel-size instead.")
 _RAY = N_("`ray status` on this machine shows the nodes and their GPUs; start Ray there (`ray start --head`, on the "
           "others"
@@ -78,7 +84,7 @@ RULES = (
         "heads-not-divisible",
         r"(?:AssertionError: )?(?P<heads>\d+) is not divisible by (?P<size>\d+)|not divisible by (?:the )?(?:tp_size"
         r"|tensor|world)|must be divisible by (?:tp|tensor|world)",
-        N_("A part of the model can't be divided evenly among the GPUs."),
+        _uneven,
         N_("Start with another --tensor-parallel-size (1, 2, 4 or 8 fit most models)."),
         fitting_tensor_parallel,
     ),
@@ -116,6 +122,15 @@ RULES = (
         _nccl,
         _after_nccl,
         _by_nccl,
+        evidence=r"/dev/shm|shared memory segment",
+    ),
+    rule(
+        "internal-port",
+        r"server socket has failed.*(?:EADDRINUSE|[Aa]ddress already in use)|DistNetworkError.*EADDRINUSE"
+        r"|zmq\.error\.ZMQError: Address already in use",
+        N_("A port that the engine's processes use among themselves is taken."),
+        N_("Start it again: it chooses others. If VLLM_PORT, MASTER_PORT or --data-parallel-rpc-port is set, unset or "
+           "change it; end what a crashed server left (`qwen-tui doctor`)."),
     ),
     rule(
         "gloo",

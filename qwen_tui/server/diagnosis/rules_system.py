@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.diagnosis.corrections import next_free_port
-from qwen_tui.server.diagnosis.model import Finding, rule
+from qwen_tui.server.diagnosis.model import Finding, Relaunch, rule
 
 
 def _port_taken(finding: Finding) -> str:
@@ -101,6 +101,13 @@ RULES = (
         N_("The address to listen on is none of this machine's."),
         N_("Use 127.0.0.1 (this machine only) or 0.0.0.0 (all its addresses) as --host."),
         where=r"create_server_socket|uvicorn/server|base_events\.py:create_server|attempting to bind",
+    ),
+    rule(
+        "user-unknown",
+        r"getpwuid\(\): uid not found|No username set in the environment|uid not found: (?P<uid>\d+)",
+        N_("The user that the server runs as has no name on this system (no entry in /etc/passwd)."),
+        N_("Set LOGNAME to any name, and HOME and TORCHINDUCTOR_CACHE_DIR to folders that can be written."),
+        lambda _finding: Relaunch(env={"LOGNAME": "vllm"}),
     ),
     rule(
         "socket-path",

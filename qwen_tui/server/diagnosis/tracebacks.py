@@ -7,11 +7,12 @@ frames, the exception, the rest of its message, and how it is chained to the one
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from qwen_tui.server.diagnosis.prefixes import Split, split
 from qwen_tui.server.diagnosis.reading import NumberedLine
 
 #: Lines of a message that are kept, and frames.
@@ -22,22 +23,6 @@ _GAP = 20
 #: Characters of an error that rules are tried on.
 LONGEST_TEXT = 6000
 
-# What containers, journals and `ts` put before a line.
-_OUTER = re.compile(
-    r"(?:- )?(?:\d{9,11}\.\d+ +|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)? +(?:std(?:out"
-    r"|err) [FP] )?"
-    r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: |[\w.-]+ +\| (?=\S)"
-    r"|\[[A-Za-z][\w .:-]{0,30}\] (?=\()|\[\d+,\d+\]<std\w+>: ?)+"
-)
-_PROCESS = re.compile(r"\((?P<process>[A-Za-z_][^()]{0,80}?pid=\d+[^()]{0,60})\) ?")
-_RANK = re.compile(r"(?:\[[Rr]ank ?\d+\]: ?)+(?!\[)")
-_RECORD = re.compile(
-    r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL"
-    r"|FATAL)\s+(?P<time>(?:\d{2,4}-)?\d\d-\d\d \d\d:\d\d(?::\d\d)?(?:[.,]\d+)?)\s+"
-    r"(?:\[(?P<place>[^\]\s]+:\d+)\]|(?P<old_place>[\w./<>-]+:\d+)\])\s?"
-)
-_NAMED = re.compile(r"(?:- )?(?P<place>[\w.]+) - (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) - ")
-_UVICORN = re.compile(r"(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL):\s+")
 _GROUP = re.compile(r"\s+\| ?")
 _GROUP_RULE = re.compile(r"\s+\+[-+ \d.]+$")
 _HEADER = re.compile(r"Traceback \(most recent call last\):?\s*$")
@@ -50,6 +35,8 @@ _EXCEPTION_NAME = re.compile(
     r"|NotFound|Found"
     r"|Retry|Again|Dead|Died|Lost|Error\(\w+\))|[a-z]*(?:error|timeout|exc)|.*Error\([\w.]+\))$"
 )
+#: Exceptions that code expects while it looks something up.
+_LOOKUP = re.compile(r"(?:\w+\.)*(?:KeyError|AttributeError|StopIteration|IndexError|Empty)\b")
 _INPUT = re.compile(r", input_value=.*")
 _ORPHAN = re.compile(r"(?P<type>(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception)): \S")
 _CAUSED = "The above exception was the direct cause of the following exception"
@@ -72,41 +59,6 @@ _TRIGGER = re.compile(
     r"|CPU backend|Process \w|Illegal instruction|version `|Too many open|what\(\):|annot |panicked|out of memory"
     r"|timed out|CRITICAL"
 )
-
-
-class Split(NamedTuple):
-    """One line taken apart; level is empty where it has none, place and time where it is no logging record."""
-
-    process: str
-    level: str
-    place: str
-    time: str
-    body: str
-
-
-def split(text: str) -> Split:
-    """The prefixes of a line, and what is left."""
-    position = 0
-    match = _OUTER.match(text)
-    if match:
-        position = match.end()
-    process = ""
-    match = _PROCESS.match(text, position)
-    if match:
-        process, position = match["process"], match.end()
-    match = _RANK.match(text, position)
-    if match:
-        position = match.end()
-    match = _RECORD.match(text, position)
-    if match:
-        return Split(process, match["level"], match["place"] or match["old_place"], match["time"], text[match.end() :])
-    match = _NAMED.match(text, position)
-    if match:
-        return Split(process, match["level"], match["place"], text[: match.start()], text[match.end() :])
-    match = _UVICORN.match(text, position)
-    if match:
-        return Split(process, match["level"], "", "", text[match.end() :])
-    return Split(process, "", "", "", text[position:])
 
 
 @dataclass
@@ -156,6 +108,16 @@ class Raised:
             chain.append(error)
             error = error.earlier
         return chain[::-1]
+
+    def causes(self) -> list[Raised]:
+        """The same, but lookups that failed and were replaced by an error that tells more come last."""
+        chain = self.chain()
+        replaced = [
+            error
+            for error, follower in itertools.pairwise(chain)
+            if not follower.is_cause and _LOOKUP.match(error.type)
+        ]
+        return [error for error in chain if error not in replaced] + replaced
 
 
 @dataclass(frozen=True)
@@ -382,4 +344,6 @@ _NOTE = re.compile(
     r"|CPU backend|cpu_worker"
 )
 #: Worth keeping whatever level the line has.
-_ALWAYS = re.compile(r"died|dead|NCCL WARN|Xid|out of memory|No space left|Engine(?:Core)? .*fail")
+_ALWAYS = re.compile(
+    r"died|dead|NCCL WARN|Xid|out of memory|No space left|Engine(?:Core)? .*fail|Failed to import from vllm"
+)
