@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.screen import ModalScreen
@@ -23,6 +22,7 @@ from qwen_tui.ui.alt_digits import read_alt_digits
 from qwen_tui.ui.rooms import EVERYWHERE, GO, ROOMS, Room
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.services import Services
+from qwen_tui.ui.typed_ahead import KeysInOrder
 
 #: Seconds between two looks at the servers.
 REFRESH_INTERVAL = 1.0
@@ -37,7 +37,7 @@ def _commands() -> type[Provider]:
     return Commands
 
 
-class QwenApp(App[None], inherit_bindings=False):
+class QwenApp(KeysInOrder, inherit_bindings=False):
     """qwen-tui on a terminal.
 
     statuses: the servers as last seen; `looked` says whether they were looked at yet.
