@@ -31,9 +31,7 @@ def fill(terminal: Terminal, *fields: str) -> None:
     for text in fields:
         if text:
             terminal.type(text)
-            terminal.wait_for(f"{text[-20:]}")
         terminal.press("tab")
-        terminal.settle()
 
 
 def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path: Path) -> None:
@@ -51,9 +49,7 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
             terminal.press("n")
             terminal.wait_for(r"engine +vLLM \d")
             fill(terminal, str(demo_model), "one", "smol")
-            terminal.press("tab")
-            terminal.settle()
-            terminal.press(*["backspace"] * 5)
+            terminal.press("tab", *["backspace"] * 5)
             fill(terminal, str(port), "1024", "", "--enforce-eager")
             terminal.wait_for("--max-model-len 1024 --enforce-eager")
             terminal.press("ctrl+s")
