@@ -168,6 +168,12 @@ def cpu_fit(config: ModelConfig, load: Load, weights: int, total: int, utilizati
     return _fit(config, load, budget, parts, budget - sum(parts), context)
 
 
+def with_cache(config: ModelConfig, load: Load, fit: Fit, available: int) -> Fit:
+    """`fit`, but with a cache of `available` bytes: what a real start was seen to have."""
+    parts = (fit.weights, fit.activation, fit.graphs, fit.other)
+    return _fit(config, load, fit.budget, parts, available, fit.context)
+
+
 def _fit(
     config: ModelConfig, load: Load, budget: int, parts: tuple[int, int, int, int], available: int, context: int
 ) -> Fit:
