@@ -89,7 +89,8 @@ async def _fix(report: Report, arguments: argparse.Namespace) -> list[str]:
         await adopt(record)
         await _settled(record.folder)
     # What an abandoned run left has been ended by its new keeper.
-    rest = [orphan for orphan in report.orphans if not orphan.server and orphan.is_this_users]
+    adopted = {record.folder.name for record in report.abandoned}
+    rest = [orphan for orphan in report.orphans if orphan.server not in adopted and orphan.is_this_users]
     ours = [orphan for orphan in rest if orphan.ours]
     others = [orphan for orphan in rest if not orphan.ours]
     if others and not arguments.yes and not _confirmed(others):
@@ -111,12 +112,12 @@ async def _settled(folder: Path, seconds: float = 45.0) -> None:
 
 
 def _end(orphans: Sequence[Orphan], say: Callable[[str], None]) -> None:
+    from qwen_tui.server.leftovers import step_words
     from qwen_tui.server.orphans import end
 
-    words = {"sigterm": _("SIGTERM to {pids}"), "sigkill": _("SIGKILL to {pids}")}
     if not orphans:
         return
-    remaining = end(orphans, lambda code, pids: say(words[code].format(pids=", ".join(map(str, pids)))))
+    remaining = end(orphans, lambda code, pids: say(step_words(code, pids)))
     if remaining:
         say(_("These can't be ended: {pids}").format(pids=", ".join(map(str, remaining))))
 

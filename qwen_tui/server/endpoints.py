@@ -109,6 +109,24 @@ class Endpoints:
         self._write([*others.values(), endpoint])
         return endpoint
 
+    def change(self, name: str, base_url: str, model: str = "", api_key: str | None = None) -> Endpoint:
+        """Change an endpoint that is there. api_key: None keeps its key, as long as the server stays the same.
+
+        Raises ServerNotFound, and UsageError as `add` does.
+        """
+        before = self.get(name)
+        url = checked_url(base_url)
+        if api_key is None and before.api_key and _origin(url) != _origin(before.base_url):
+            raise UsageError(
+                _("The key of “{name}” belongs to {url}").format(name=name, url=before.base_url),
+                "",
+                _("Enter the key of the new address, or a blank for none"),
+            )
+        key = before.api_key if api_key is None else _checked_key(api_key)
+        endpoint = Endpoint(name, url, model.strip(), key)
+        self._write([endpoint if other.name == name else other for other in self.list()])
+        return endpoint
+
     def remove(self, name: str) -> None:
         """Forget an endpoint and its key. Raises ServerNotFound."""
         self.get(name)
@@ -196,6 +214,12 @@ def checked_url(text: str) -> str:
     if address.query or address.fragment:
         raise UsageError(_("A base URL has no “?” and no “#”: {url}").format(url=_shown(text).split("?")[0]))
     return text.rstrip("/") + ("" if address.path.strip("/") else "/v1")
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Scheme and host with port: what a key must not leave."""
+    address = urlsplit(url)
+    return address.scheme, address.netloc.lower()
 
 
 def _shown(text: str) -> str:

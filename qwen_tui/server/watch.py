@@ -6,18 +6,18 @@ Runs only while somebody looks. One request is under way at most: a server too b
 from __future__ import annotations
 
 import asyncio
-import importlib
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qwen_tui.errors import ServerError
 from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.hardware.machine import Machine, MachineState
 from qwen_tui.i18n import _
+from qwen_tui.server.endpoint_status import EndpointState, EndpointStatus
 from qwen_tui.server.metrics import MetricsSample, parse_metrics
 from qwen_tui.server.metrics_window import Figures, MetricsWindow
 from qwen_tui.server.status import ServerState, ServerStatus
@@ -36,19 +36,27 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Source:
-    """Where a server's metrics are. base_url: of the OpenAI API, ending in /v1. key: sent along, or None."""
+    """Where a server's metrics are. base_url: of the OpenAI API, ending in /v1. key: sent along, or None.
+
+    elsewhere: whether it is an endpoint, and not a server of this machine's.
+    """
 
     name: str
     base_url: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
+    elsewhere: bool = False
 
     @classmethod
-    def of(cls, status: ServerStatus) -> Source:
+    def of(cls, status: ServerStatus | EndpointStatus) -> Source:
+        if isinstance(status, EndpointStatus):
+            return cls(status.name, status.endpoint.base_url, status.endpoint.api_key, elsewhere=True)
         return cls(status.name, status.spec.base_url, status.api_key)
 
 
-def can_be_asked(status: ServerStatus | None) -> bool:
-    """Whether a server has metrics to give now: it was ready once and lives."""
+def can_be_asked(status: ServerStatus | EndpointStatus | None) -> bool:
+    """Whether a server has metrics to give now: it was ready once and lives, or answered when it was last asked."""
+    if isinstance(status, EndpointStatus):
+        return status.state is EndpointState.REACHABLE
     return status is not None and status.state in (ServerState.READY, ServerState.UNRESPONSIVE)
 
 
@@ -80,28 +88,26 @@ class MetricsClient:
     """Asks servers for their metrics over connections that are kept open. Close it when done."""
 
     def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
+        #: For this machine's servers, and for endpoints: those are reached as the environment says, by a proxy too.
+        self._clients: dict[bool, httpx.AsyncClient] = {}
         self._urls: dict[str, str] = {}
 
     async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+        while self._clients:
+            await self._clients.popitem()[1].aclose()
 
     async def fetch(self, source: Source) -> tuple[float, MetricsSample]:
         """When the answer came (monotonic seconds), and what it says. Raises ServerError without an answer."""
-        if self._client is None:
-            module = await asyncio.to_thread(importlib.import_module, "httpx")
-            # Compressing would cost the server more than it saves on this machine.
-            self._client = self._client or module.AsyncClient(
-                trust_env=False, timeout=_PATIENCE, follow_redirects=True, headers={"Accept-Encoding": "identity"}
-            )
+        client = self._clients.get(source.elsewhere)
+        if client is None:
+            made = await asyncio.to_thread(_http_client, source.elsewhere)
+            client = self._clients.setdefault(source.elsewhere, made)
         from httpx import HTTPError, InvalidURL
 
         url = self._urls.get(source.base_url) or f"{source.base_url.removesuffix('/v1')}/metrics"
         headers = {"Authorization": f"Bearer {source.key}"} if source.key else {}
         try:
-            answer = await self._client.get(url, headers=headers)
+            answer = await client.get(url, headers=headers)
             answer.raise_for_status()
         except (HTTPError, InvalidURL) as error:
             raise ServerError(
@@ -112,6 +118,15 @@ class MetricsClient:
         self._urls[source.base_url] = str(answer.url)
         sample = await asyncio.to_thread(lambda: parse_metrics(answer.text))
         return at, sample
+
+
+def _http_client(elsewhere: bool) -> httpx.AsyncClient:
+    """Imports httpx and reads certificates: for a thread."""
+    import httpx
+
+    # Compressing would cost the server more than it saves on this machine.
+    headers = {"Accept-Encoding": "identity"}
+    return httpx.AsyncClient(trust_env=elsewhere, timeout=_PATIENCE, follow_redirects=True, headers=headers)
 
 
 class Watch:
@@ -154,7 +169,7 @@ class Watch:
         alive: False for a server that is not there to be asked; what was last seen of it stays.
         """
         earlier = self._source
-        if source is not None and (earlier is None or earlier.name != source.name):
+        if source is not None and (earlier is None or _name(earlier) != _name(source)):
             self.points.clear()
             self.figures, self.seen_at, self.problem = Figures(), None, None
             self._window.clear()
@@ -238,6 +253,10 @@ class Watch:
             task.cancel()
             # A failure that nobody waits for any more is not told to asyncio's log either.
             task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+
+def _name(source: Source) -> tuple[bool, str]:
+    return source.elsewhere, source.name
 
 
 def _point(tick: int, window: MetricsWindow | None, machine: MachineState | None) -> Point:

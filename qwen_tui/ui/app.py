@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -17,6 +17,7 @@ from qwen_tui import i18n
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.i18n import N_, _
+from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.alt_digits import read_alt_digits
 from qwen_tui.ui.rooms import EVERYWHERE, GO, ROOMS, Room
@@ -42,7 +43,7 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
 
     statuses: the servers as last seen; `looked` says whether they were looked at yet.
     target: the server that Logs and Chat are about: the one chosen in Servers, else the first that is ready,
-    else the first that lives, else the first.
+    else the first that lives, else the first. endpoint: the one that Chat and Watch are about in its place.
     job: one line about a long job, shown at the right of the tabs; set it with `show_job`.
     """
 
@@ -83,6 +84,7 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
         self.statuses: Sequence[ServerStatus] = ()
         self.looked = False
         self.target: ServerStatus | None = None
+        self.endpoint: EndpointStatus | None = None
         self.job = ""
         #: What NVML found at the last look; empty without GPUs.
         self.gpus: Sequence[Gpu] = ()
@@ -92,7 +94,7 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
         self.rooms: dict[str, RoomScreen] = {}
         for entry in ROOMS:
             self.add_mode(entry.id, partial(self._make_room, entry))
-        self._chosen: str | None = None
+        self._chosen: tuple[str, str | None] = ("server", None)
         self._last_refresh_error = ""
         # Nothing slides or fades: every frame crosses an SSH connection.
         self.animation_level = "none"
@@ -108,7 +110,7 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
         with contextlib.suppress(Exception):  # the look that follows reports what is wrong
             # What the state files say; the servers themselves are asked after the first paint.
             self.statuses, self.looked = tuple(self.services.servers.list()), True
-            self._aim()
+            self.aim()
 
     def on_mount(self) -> None:
         settings = self.services.settings
@@ -173,21 +175,22 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
         if self.looked and statuses == tuple(self.statuses):
             return
         self.looked, self.statuses = True, statuses
-        self._aim()
+        self.aim()
 
-    def choose(self, name: str | None) -> None:
-        """Make the server `name` the one that Logs and Chat are about."""
-        if name != self._chosen:
-            self._chosen = name
-            self._aim()
+    def choose(self, name: str | None, kind: Literal["server", "endpoint"] = "server") -> None:
+        """Make this server the one that Logs, Watch and Chat are about, or this endpoint of Watch and Chat."""
+        if (kind, name) != self._chosen:
+            self._chosen = kind, name
+            self.aim()
 
-    def _aim(self) -> None:
+    def aim(self) -> None:
+        """See anew what the rooms are about, and tell the one that is shown."""
+        kind, name = self._chosen
+        self.endpoint = self.services.endpoints.get(name) if kind == "endpoint" else None
         ranked = sorted(
             self.statuses,
-            key=lambda status: (
-                status.name != self._chosen, status.state.value != "ready", not status.state.is_alive
-            ),
-        )  # fmt: skip
+            key=lambda status: (status.name != name, status.state.value != "ready", not status.state.is_alive),
+        )
         self.target = ranked[0] if ranked else None
         room = self.room
         if room is not None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qwen_tui.chat.session import ChatSession
     from qwen_tui.engine.find import Engine
     from qwen_tui.hardware.machine import Machine
+    from qwen_tui.server.endpoint_watch import EndpointWatch
+    from qwen_tui.server.leftovers import Leftovers
     from qwen_tui.server.watch import Watch
 
 
@@ -70,6 +72,21 @@ class Services:
         from qwen_tui.server.watch import Watch
 
         return Watch(self.machine)
+
+    @cached_property
+    def endpoints(self) -> EndpointWatch:
+        """The servers elsewhere, and which of them answer."""
+        from qwen_tui.server.endpoint_watch import EndpointWatch
+        from qwen_tui.server.endpoints import Endpoints
+
+        return EndpointWatch(Endpoints(self.paths))
+
+    @cached_property
+    def leftovers(self) -> Leftovers:
+        """What servers left behind on this machine."""
+        from qwen_tui.server.leftovers import Leftovers
+
+        return Leftovers(self.paths)
 
     async def close(self) -> None:
         """Close the connections that were opened."""

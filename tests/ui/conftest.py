@@ -15,15 +15,19 @@ from textual.pilot import Pilot
 from qwen_tui import i18n
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import ServerError, ServerNotFound
+from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.hardware.host import Host
 from qwen_tui.hardware.machine import Machine, MachineState
 from qwen_tui.paths import Paths
+from qwen_tui.server.leftovers import Leftovers
+from qwen_tui.server.orphans import Orphan
 from qwen_tui.server.service import Servers, StopStep
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus, StartProgress
 from qwen_tui.settings import Settings
 from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.services import Services
+from tests.ui.idle import exact_idling
 
 #: The moment at which every UI test takes place: Unix time.
 NOW = 1_800_000_000.0
@@ -106,6 +110,26 @@ class StillMachine:
         return self.state
 
 
+class StillLeftovers:
+    """`Leftovers` that finds what the test puts into `orphans`; `ended` has what was to be ended."""
+
+    is_due = False
+
+    def __init__(self) -> None:
+        self.orphans: Sequence[Orphan] = ()
+        self.ended: list[int] = []
+
+    async def look(self, gpus: Sequence[Gpu] = ()) -> bool:
+        return True
+
+    async def end(self, orphans: Sequence[Orphan], on_step: Callable[[str, list[int]], None]) -> Sequence[int]:
+        pids = [orphan.pid for orphan in orphans]
+        on_step("sigterm", pids)
+        self.ended += pids
+        self.orphans = [orphan for orphan in self.orphans if orphan.pid not in pids]
+        return []
+
+
 def ready(name: str = "Qwen2-7B-Instruct", **changes: Any) -> ServerStatus:
     """A server that has answered for an hour and five minutes."""
     spec = changes.pop("spec", None) or ServerSpec(name=name, model=f"qwen/{name}", served_model_name="qwen2")
@@ -155,7 +179,14 @@ async def wait_until(pilot: Pilot[None], condition: Callable[[], bool], seconds:
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "the condition did not come true"
-        await pilot.pause(0.01)
+        await asyncio.sleep(0.005)
+    await pilot.pause()
+
+
+@pytest.fixture(autouse=True)
+def _exact_idling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with exact_idling(monkeypatch):
+        yield
 
 
 @pytest.fixture(params=["en", "zh_CN"])
@@ -183,6 +214,7 @@ def services(tmp_path: Path) -> Services:
         clock=lambda: NOW,
     )
     services.machine = cast(Machine, StillMachine())
+    services.leftovers = cast(Leftovers, StillLeftovers())
     return services
 
 

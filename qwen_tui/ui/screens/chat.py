@@ -20,11 +20,12 @@ from qwen_tui.chat.history import PromptHistory
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
+from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
 from qwen_tui.ui.screens.dialogs import Confirm
 from qwen_tui.ui.screens.room import RoomScreen
-from qwen_tui.ui.text import one_line
+from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.markdown_blocks import Piece
 from qwen_tui.ui.widgets.markdown_rows import Look, RowRenderer
 from qwen_tui.ui.widgets.prompt import Prompt
@@ -41,6 +42,14 @@ def _prepare() -> None:
     # What is loaded now stays: a full collection would look through all of it, for 70 ms, while a reply streams.
     gc.collect()
     gc.freeze()
+
+
+def _endpoint_text(status: EndpointStatus) -> str:
+    """What the empty room says of an endpoint."""
+    text = _("{name} at {url}").format(name=one_line(status.name), url=one_line(status.endpoint.base_url))
+    if status.problem is not None:
+        text += "\n" + "\n".join(plain(part) for part in (status.problem.title, status.problem.why) if part)
+    return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
 class ChatScreen(RoomScreen):
@@ -123,10 +132,9 @@ class ChatScreen(RoomScreen):
         self.set_class(not conversation.turns, "-empty")
         self.query_one("#empty", Static).update(Content(self._empty_text()))
         prompt = self.query_one(Prompt)
-        target = self.qwen.target
-        prompt.border_title = Content(
-            _("Message to {model}").format(model=one_line(target.model_name)) if target else _("Message")
-        )
+        target = self.qwen.endpoint or self.qwen.target
+        model = one_line(target.model_name) if target else ""
+        prompt.border_title = Content(_("Message to {model}").format(model=model) if model else _("Message"))
         prompt.border_subtitle = Content(self._rate_text() if self.session.is_streaming else "")
         self.refresh_bindings()
 
@@ -140,7 +148,9 @@ class ChatScreen(RoomScreen):
         )
 
     def _empty_text(self) -> str:
-        target = self.qwen.target
+        endpoint, target = self.qwen.endpoint, self.qwen.target
+        if endpoint is not None:
+            return _endpoint_text(endpoint)
         if target is None:
             return _("There is no server to talk to.\n\nPress esc, then s, to go to Servers and start one.")
         name, word = one_line(target.name), _(STATE_WORDS[target.state])
@@ -185,7 +195,16 @@ class ChatScreen(RoomScreen):
         self.session.stop()
 
     def _target(self) -> Target:
-        """The server to ask. Raises UsageError if there is none that answers."""
+        """The server or endpoint to ask. Raises UsageError if there is none that answers."""
+        endpoint = self.qwen.endpoint
+        if endpoint is not None:
+            if not endpoint.model_name:
+                raise UsageError(
+                    _("It is not known which models {name} serves").format(name=one_line(endpoint.name)),
+                    "",
+                    _("Press esc, then s and r to ask it again; what you wrote stays"),
+                )
+            return Target(endpoint.endpoint.base_url, endpoint.model_name, endpoint.endpoint.api_key)
         status = self.qwen.target
         if status is None:
             raise UsageError(

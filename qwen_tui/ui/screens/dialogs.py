@@ -11,12 +11,12 @@ from textual.app import ComposeResult
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Static
 
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import _
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.key_bar import key_name
+from qwen_tui.ui.widgets.prose import Prose
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Dialog(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            yield Static(Content(plain(self._title)), id="title")
+            yield Prose(Content(plain(self._title)), id="title")
             if self._body:
                 with VerticalScroll(id="body", can_focus=False):
-                    yield Static(Content(plain(self._body)))
-            yield Static(self._keys(), id="keys")
+                    yield Prose(Content(plain(self._body)))
+            yield Prose(self._keys(), id="keys")
 
     def _keys(self) -> Content:
         lines = []

@@ -23,6 +23,7 @@ from qwen_tui.server.spec import ServerSpec
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
+from qwen_tui.ui.widgets.prose import Prose
 
 if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
@@ -104,10 +105,10 @@ class PlanScreen(ModalScreen[PlanAnswer], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         with Vertical(id="plan"):
-            yield Static(id="title")
+            yield Prose(id="title")
             with VerticalScroll(id="lines", can_focus=True):
                 yield from self._rows()
-            yield Static(id="verdict")
+            yield Prose(id="verdict")
             yield KeyBar()
 
     def on_mount(self) -> None:
@@ -136,7 +137,7 @@ class PlanScreen(ModalScreen[PlanAnswer], inherit_bindings=False):
                 parts.append(Content.assemble((digit, "bold $text-accent"), "  ", plain(line.change.label)))
             rows.append(
                 Horizontal(
-                    Static(head, classes="head"), Static(Content("\n").join(parts), classes="text"), classes="line"
+                    Static(head, classes="head"), Prose(Content("\n").join(parts), classes="text"), classes="line"
                 )
             )
         return rows

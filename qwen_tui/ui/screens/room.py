@@ -103,8 +103,9 @@ class RoomScreen(Screen[None], inherit_bindings=False):
         if not self.is_mounted:
             return
         app = self.qwen
-        living = [status for status in app.statuses if status.state.is_alive and status is not app.target]
-        self.query_one(StatusHeader).show(app.target, len(living), app.gpus)
+        place = app.endpoint or app.target
+        living = [status for status in app.statuses if status.state.is_alive and status is not place]
+        self.query_one(StatusHeader).show(place, len(living), app.gpus)
         self.query_one(RoomTabs).show_job(app.job)
         if app.looked:
             self.servers_changed(app.statuses)

@@ -1,4 +1,4 @@
-"""The Servers room: the list, and the chosen server's start, numbers or failure."""
+"""The Servers room: servers, endpoints and what was left over; the chosen one's start, numbers or failure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Static
 
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
+from qwen_tui.server.endpoint_status import EndpointStatus
+from qwen_tui.server.orphans import Orphan
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.room import RoomScreen
-from qwen_tui.ui.text import plain
+from qwen_tui.ui.text import one_line
 from qwen_tui.ui.widgets import server_detail
-from qwen_tui.ui.widgets.failure_card import Found, Run, failure_card, look, run_of
-from qwen_tui.ui.widgets.phase_bar import PhaseBar
-from qwen_tui.ui.widgets.server_list import ServerList
+from qwen_tui.ui.widgets.entry_detail import EntryDetail
+from qwen_tui.ui.widgets.failure_card import Found
+from qwen_tui.ui.widgets.prose import Prose
+from qwen_tui.ui.widgets.server_list import Entry, ServerList
 
 if TYPE_CHECKING:
     from qwen_tui.server.profiles import Profile
@@ -49,126 +51,119 @@ class ServersScreen(RoomScreen):
         ),
         Binding("pageup", "scroll_detail(-1)", N_("scroll them back"), id="servers.page_up", show=False, group=MOVE),
         Binding("o", "profiles", N_("profiles"), id="servers.profiles", group=DO),
+        Binding("E", "endpoint", N_("add endpoint"), id="servers.endpoint", group=DO),
         Binding("a", "again", N_("what worked last"), id="servers.again", group=DO),
         Binding("r", "refresh", N_("refresh"), id="servers.refresh", group=DO),
     ]
 
     def compose_room(self) -> ComposeResult:
-        self.set_class(not self.qwen.statuses, "-empty", update=False)
+        self.set_class(not self._entries(), "-empty", update=False)
         with Vertical(id="list-pane"):
             yield ServerList(id="servers")
-        with VerticalScroll(id="detail", can_focus=False):
-            yield Static(id="card")
-            yield PhaseBar(id="phases")
-            yield Static(id="facts")
-            yield Static(id="command")
-        yield Static(id="empty")
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: Run that failed → its diagnosis; None while its log is being read.
-        self._found: dict[Run, Found | None] = {}
+        yield EntryDetail(self.qwen.services, id="detail")
+        yield Prose(id="empty")
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self._tick)
+        self.call_after_refresh(self._look_around)
+
+    # Looking
+
+    def _entries(self) -> list[Entry]:
+        """What the list has: servers, endpoints, and what was left over."""
+        services = self.qwen.services
+        return [*self.qwen.statuses, *services.endpoints.statuses, *services.leftovers.orphans]
+
+    def _look_around(self) -> None:
+        """See to the endpoints and the left-over processes, where it is time to."""
+        if self.qwen.services.endpoints.is_due:
+            self.run_worker(self._ask_endpoints(), group="endpoints")
+        if self.qwen.services.leftovers.is_due:
+            self.run_worker(self._find_left_over(), group="left over")
+
+    async def _ask_endpoints(self) -> None:
+        endpoints = self.qwen.services.endpoints
+        problem = endpoints.problem
+        await endpoints.read()
+        self.qwen.aim()  # they can be seen before the last of them has answered
+        if endpoints.problem is not None and str(endpoints.problem) != str(problem):
+            self.qwen.report(endpoints.problem)
+        await endpoints.ask()
+        self.qwen.aim()
+
+    async def _find_left_over(self) -> None:
+        if await self.qwen.services.leftovers.look(self.qwen.gpus):
+            self.qwen.aim()
 
     # Drawing
 
     @property
-    def chosen(self) -> ServerStatus | None:
-        """The server under the cursor."""
+    def entry(self) -> Entry | None:
+        """What is under the cursor."""
         return self.query_one(ServerList).chosen
+
+    @property
+    def chosen(self) -> ServerStatus | None:
+        """The server under the cursor; None where it is on something else."""
+        entry = self.entry
+        return entry if isinstance(entry, ServerStatus) else None
 
     def select(self, name: str) -> None:
         """Put the cursor on the server `name`."""
-        self.query_one(ServerList).select(name)
+        self.query_one(ServerList).select(("server", name))
 
     def servers_changed(self, statuses: Sequence[ServerStatus]) -> None:
-        self.set_class(not statuses, "-empty")
-        servers = self.query_one(ServerList)
+        entries = self._entries()
+        self.set_class(not entries, "-empty")
         target = self.qwen.target
-        servers.show(statuses, self.qwen.services.clock(), target.name if target else "")
-        if not statuses:
-            self._set("#empty", _empty_text())
+        begin_at = ("server", target.name) if target else None
+        self.query_one(ServerList).show(entries, self.qwen.services.clock(), begin_at)
+        if not entries:
+            self.query_one("#empty", Prose).update(_empty_text())
         self._draw_detail()
         self.refresh_bindings()
 
     def on_server_list_chosen(self, event: ServerList.Chosen) -> None:
-        self.qwen.choose(event.name)
+        if isinstance(event.entry, EndpointStatus):
+            self.qwen.choose(event.entry.name, "endpoint")
+        elif event.entry is None or isinstance(event.entry, ServerStatus):
+            self.qwen.choose(event.entry.name if event.entry else None)
         self._draw_detail()
         self.refresh_bindings()
 
     def _tick(self) -> None:
         """Let the uptimes grow; what says the same is not drawn again."""
         if self.is_current and self.qwen.looked:
-            self.query_one(ServerList).show(self.qwen.statuses, self.qwen.services.clock())
+            self.query_one(ServerList).show(self._entries(), self.qwen.services.clock())
             self._draw_detail()
+            self._look_around()
 
     def _draw_detail(self) -> None:
-        status = self.chosen
-        starting = status is not None and status.state is ServerState.STARTING
-        self.set_class(starting, "-starting")
-        if status is None:
-            return
-        if status.state.is_alive:
-            self._set("#card", server_detail.headline(status))
-            self._set("#facts", server_detail.facts(status, self.qwen.services.clock(), self._detail_width))
-        else:
-            failed = status.state is ServerState.FAILED
-            self._set("#card", failure_card(status, self._found_for(status)) if failed else server_detail.card(status))
-            self._set("#facts", Content(""))
-        self.query_one(PhaseBar).show(status.start if starting else None)
-        command = plain(server_detail.command(status))
-        self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", command))
-
-    # Diagnosis
-
-    def _found_for(self, status: ServerStatus) -> Found | None:
-        """The diagnosis of this run; asked for once, None until it is there."""
-        run = run_of(status)
-        if run not in self._found:
-            self._found[run] = None
-            self.run_worker(self._diagnose(run, status), group="diagnose")
-        return self._found[run]
-
-    async def _diagnose(self, run: Run, status: ServerStatus) -> None:
-        found = Found()
-        try:
-            found = await asyncio.to_thread(look, status, self.qwen.services.paths.servers)
-        finally:
-            self._found[run] = found
-        self._draw_detail()
-        self.refresh_bindings()
+        self.query_one(EntryDetail).show(self.entry)
 
     @property
-    def _found_now(self) -> Found:
+    def _found(self) -> Found:
         """What is known of the failure under the cursor."""
-        status = self.chosen
-        failed = status is not None and status.state is ServerState.FAILED
-        return (self._found.get(run_of(status)) if failed and status else None) or Found()
-
-    @property
-    def _detail_width(self) -> int:
-        return max(30, self.query_one("#facts", Static).size.width)
-
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._draw_detail)
-
-    def _set(self, selector: str, content: Content) -> None:
-        widget = self.query_one(selector, Static)
-        if not (isinstance(widget.content, Content) and widget.content.is_same(content)):
-            widget.update(content)
+        return self.query_one(EntryDetail).found
 
     def binding_text(self, binding: Binding) -> str:
-        status = self.chosen if self.is_mounted else None
-        if status is None:
-            return binding.description if binding.action in ("new", "refresh", "profiles") else ""
+        entry = self.entry if self.is_mounted else None
+        if binding.action in ("new", "refresh", "profiles", "endpoint"):
+            return binding.description
+        if isinstance(entry, EndpointStatus):
+            words = {"main": N_("chat"), "edit": N_("edit"), "delete": N_("remove"), "copy_command": N_("copy URL")}
+            return words.get(binding.action, "")
+        if isinstance(entry, Orphan):
+            return N_("end it") if binding.action == "stop" and entry.is_this_users else ""
+        return self._text_for_server(binding, entry) if entry is not None else ""
+
+    def _text_for_server(self, binding: Binding, status: ServerStatus) -> str:
         alive = status.state.is_alive
         if binding.action == "main":
             if status.state is ServerState.READY:
                 return N_("chat")
             return N_("log") if alive else N_("start")
-        found = self._found_now
+        found = self._found
         if (binding.action == "mend" and found.mended is None) or (
             binding.action == "view_line" and not (found.diagnosis and found.diagnosis.line_number)
         ):
@@ -180,13 +175,27 @@ class ServersScreen(RoomScreen):
     # Doing
 
     async def action_main(self) -> None:
-        status = self.chosen
-        if status is None:
+        entry, status = self.entry, self.chosen
+        if entry is None:
             self.action_new()
-        elif not status.state.is_alive:
-            self.run_worker(self._start(status.spec), group="start", exclusive=True)
-        else:
+        elif isinstance(entry, EndpointStatus):
+            self.qwen.action_room("chat")
+        elif status is not None and not status.state.is_alive:
+            self.run_worker(self._start_again(status), group="start", exclusive=True)
+        elif status is not None:
             self.qwen.action_room("chat" if status.state is ServerState.READY else "logs")
+
+    async def _start_again(self, status: ServerStatus) -> None:
+        await self._start(status.spec, await self._engine_of(status))
+
+    async def _engine_of(self, status: ServerStatus) -> str:
+        """The engine that it ran with; empty, and a word about it, where that is gone."""
+        python = status.engine_python
+        if not python or await asyncio.to_thread(Path(python).exists):
+            return python
+        text = _("The engine that {name} ran with is gone: {python}. It is started with the one of the settings.")
+        self.qwen.warn(text.format(name=one_line(status.name), python=one_line(python)))
+        return ""
 
     async def _start(self, spec: ServerSpec, engine_setting: str = "", *, ask_about_warnings: bool = True) -> None:
         """Start `spec` with its plan before it; the plan may end in the form."""
@@ -207,16 +216,19 @@ class ServersScreen(RoomScreen):
         await self._started(outcome.name)
 
     def action_mend(self) -> None:
-        mended = self._found_now.mended
-        if mended is None:
+        mended, status = self._found.mended, self.chosen
+        if mended is None or status is None:
             self.notify(_("There is no correction to start it with"), markup=False)
             return
-        self.run_worker(self._start(mended, ask_about_warnings=False), group="start", exclusive=True)
+        self.run_worker(self._mend(status, mended), group="start", exclusive=True)
+
+    async def _mend(self, status: ServerStatus, mended: ServerSpec) -> None:
+        await self._start(mended, await self._engine_of(status), ask_about_warnings=False)
 
     async def action_view_line(self) -> None:
         from qwen_tui.ui.widgets.log_view import LogView
 
-        status, diagnosis = self.chosen, self._found_now.diagnosis
+        status, diagnosis = self.chosen, self._found.diagnosis
         if status is None or diagnosis is None or not diagnosis.line_number:
             self.notify(_("No line of its log says why"), markup=False)
             return
@@ -250,8 +262,23 @@ class ServersScreen(RoomScreen):
         self._open_form()
 
     def action_edit(self) -> None:
-        if self.chosen is not None:
+        if isinstance(self.entry, EndpointStatus):
+            self._open_endpoint(self.entry)
+        elif self.chosen is not None:
             self._open_form(self.chosen)
+
+    def action_endpoint(self) -> None:
+        self._open_endpoint(None)
+
+    def _open_endpoint(self, edit: EndpointStatus | None) -> None:
+        from qwen_tui.ui.screens.endpoint_form import EndpointForm
+
+        def kept(name: str | None) -> None:
+            if name is not None:
+                self.query_one(ServerList).select(("endpoint", name))
+                self.run_worker(self._ask_endpoints(), group="endpoints")
+
+        self.app.push_screen(EndpointForm(edit.endpoint if edit else None), kept)
 
     def _open_form(
         self, edit: ServerStatus | None = None, *, spec: ServerSpec | None = None, profile: Profile | None = None
@@ -278,6 +305,11 @@ class ServersScreen(RoomScreen):
     def action_stop(self) -> None:
         from qwen_tui.ui.screens.stopping import ask_and_stop
 
+        if isinstance(self.entry, Orphan):
+            from qwen_tui.ui.screens.servers_others import end_left_over
+
+            self.run_worker(end_left_over(self.qwen, self.entry), group="stop", exclusive=True)
+            return
         if self.chosen is None or not self.chosen.state.is_alive:
             self.notify(_("It does not run"), markup=False)
             return
@@ -285,6 +317,10 @@ class ServersScreen(RoomScreen):
 
     def action_delete(self) -> None:
         status = self.chosen
+        if isinstance(self.entry, EndpointStatus):
+            from qwen_tui.ui.screens.servers_others import remove_endpoint
+
+            self.run_worker(remove_endpoint(self.qwen, self.entry), group="delete", exclusive=True)
         if status is None:
             return
         if status.state.is_alive:
@@ -309,15 +345,20 @@ class ServersScreen(RoomScreen):
         await self.qwen.refresh_servers()
 
     def action_copy_command(self) -> None:
-        if self.chosen is not None:
+        if isinstance(self.entry, EndpointStatus):
+            self.app.copy_to_clipboard(self.entry.endpoint.base_url)
+            self.notify(_("The URL is copied"), markup=False)
+        elif self.chosen is not None:
             self.app.copy_to_clipboard(server_detail.command(self.chosen))
             self.notify(_("The command is copied"), markup=False)
 
     def action_scroll_detail(self, pages: int) -> None:
-        detail = self.query_one("#detail", VerticalScroll)
+        detail = self.query_one(EntryDetail)
         detail.scroll_relative(y=pages * max(1, detail.size.height - 2), animate=False)
 
     async def action_refresh(self) -> None:
+        self.run_worker(self._ask_endpoints(), group="endpoints", exclusive=True)
+        self.run_worker(self._find_left_over(), group="left over", exclusive=True)
         await self.qwen.refresh_servers()
 
 
@@ -332,6 +373,10 @@ def _empty_text() -> Content:
         ("o", "bold $text-accent"),
         "  ",
         _("begin with a profile: 24 GB card, long context, several GPUs, LoRA, tools, CPU…"),
+        "\n",
+        ("E", "bold $text-accent"),
+        "  ",
+        _("add an endpoint: a server elsewhere, by its URL and key"),
         "\n\n",
         _("Nothing to serve? In a shell, {command} brings a small model and starts it.").format(
             command="qwen-tui demo"

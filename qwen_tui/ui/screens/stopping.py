@@ -18,73 +18,71 @@ from qwen_tui.server.service import StopStep
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.screens.dialogs import Answer, Choice, Confirm
 from qwen_tui.ui.text import one_line, plain
+from qwen_tui.ui.widgets.prose import Prose
 
 if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
 
 
-class StopScreen(ModalScreen[bool]):
-    """Stops the servers `names`, one after the other; dismissed with whether all of them are stopped.
+class StepsScreen(ModalScreen[bool]):
+    """Does something that takes a few steps and shows each; dismissed with whether it went well.
 
-    `esc` puts the picture away; the stop goes on, and its end is told in a notice.
+    `esc` puts the picture away; the work goes on, and its end is told in a notice.
     """
 
     CSS_PATH = "dialogs.tcss"
     AUTO_FOCUS = None
 
-    def __init__(self, qwen: QwenApp, names: Sequence[str]) -> None:
+    def __init__(self, qwen: QwenApp, title: str) -> None:
         super().__init__()
         self._qwen = qwen
-        self._names = names
+        self._heading = title
         self._lines: list[Content] = []
         self._failed = False
         self._away = False
 
+    async def work(self) -> str:
+        """Do it, telling `add` of each step; what to say when it went well. `fail` notes what did not."""
+        raise NotImplementedError
+
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
-            names = ", ".join(one_line(name) for name in self._names)
-            yield Static(Content(_("Stopping {names}").format(names=names)), id="title")
+            yield Prose(Content(self._heading), id="title")
             with VerticalScroll(id="body", can_focus=False):
-                yield Static(id="steps")
+                yield Prose(id="steps")
             yield Static(id="keys")
 
     def on_mount(self) -> None:
         self._draw()
-        # The app's worker: the stop goes on when this screen is put away.
-        self._qwen.run_worker(self._stop_all(), group="stopping")
+        # The app's worker: the work goes on when this screen is put away.
+        self._qwen.run_worker(self._run(), group="stopping")
 
-    async def _stop_all(self) -> None:
-        for name in self._names:
-            try:
-                await self._qwen.services.servers.stop(name, lambda step, name=name: self._step(name, step))  # type: ignore[misc]
-            except QwenTuiError as error:
-                self._failed = True
-                self._add(Content.styled(plain(str(error)), "$text-error"))
-                if self._away:
-                    self._qwen.report(error)
+    async def _run(self) -> None:
+        done = await self.work()
         await self._qwen.refresh_servers()
         if self._failed:
             self._draw()
             return
-        names = ", ".join(one_line(name) for name in self._names)
-        self._qwen.notify(
-            ngettext("{names} is stopped", "{names} are stopped", len(self._names)).format(names=names), markup=False
-        )
+        self._qwen.notify(done, markup=False)
         if not self._away:
             self.dismiss(True)
 
-    def _step(self, name: str, step: StopStep) -> None:
-        who = f"{one_line(name)}: " if len(self._names) > 1 else ""
-        self._add(Content.assemble((f"{step.at:5.1f} s  ", "$foreground-muted"), f"{who}{one_line(step.text)}"))
-
-    def _add(self, line: Content) -> None:
+    def add(self, line: Content) -> None:
+        """Show another line."""
         self._lines.append(line)
         self._draw()
+
+    def fail(self, error: QwenTuiError) -> None:
+        """Note that something did not work; the picture stays until it is put away."""
+        self._failed = True
+        self.add(Content.styled(plain(str(error)), "$text-error"))
+        if self._away:
+            self._qwen.report(error)
 
     def _draw(self) -> None:
         if self._away or not self.is_attached:
             return
-        self.query_one("#steps", Static).update(Content("\n").join(self._lines))
+        self.query_one("#steps", Prose).update(Content("\n").join(self._lines))
         text = _("close") if self._failed else _("put this away; the stop goes on")
         self.query_one("#keys", Static).update(Content.assemble(("esc", "bold $text-accent"), "  ", text))
         self.query_one("#body", VerticalScroll).scroll_end(animate=False)
@@ -94,6 +92,31 @@ class StopScreen(ModalScreen[bool]):
             event.stop()
             self._away = True
             self.dismiss(False)
+
+
+def step_line(at: float, text: str) -> Content:
+    """A step with the seconds since the beginning before it."""
+    return Content.assemble((f"{at:5.1f} s  ", "$foreground-muted"), one_line(text))
+
+
+class StopScreen(StepsScreen):
+    """Stops the servers `names`, one after the other."""
+
+    def __init__(self, qwen: QwenApp, names: Sequence[str]) -> None:
+        self._names = names
+        self._shown_names = ", ".join(one_line(name) for name in names)
+        super().__init__(qwen, _("Stopping {names}").format(names=self._shown_names))
+
+    async def work(self) -> str:
+        for name in self._names:
+            try:
+                await self._qwen.services.servers.stop(name, lambda step, name=name: self._step(name, step))  # type: ignore[misc]
+            except QwenTuiError as error:
+                self.fail(error)
+        return ngettext("{names} is stopped", "{names} are stopped", len(self._names)).format(names=self._shown_names)
+
+    def _step(self, name: str, step: StopStep) -> None:
+        self.add(step_line(step.at, f"{name}: {step.text}" if len(self._names) > 1 else step.text))
 
 
 async def ask_and_stop(qwen: QwenApp, status: ServerStatus) -> bool:

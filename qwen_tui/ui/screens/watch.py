@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Reversible, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,6 +16,7 @@ from textual.widgets import Static
 from textual.worker import Worker
 
 from qwen_tui.i18n import N_, _
+from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.metrics_words import format_latency, format_per_second, format_share, format_whole
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.server.watch import Point, Source, Watch, can_be_asked
@@ -129,6 +130,11 @@ class WatchScreen(RoomScreen):
     def _watch(self) -> Watch:
         return self.qwen.services.watch
 
+    @property
+    def _target(self) -> ServerStatus | EndpointStatus | None:
+        """What is watched: the endpoint or server that the app is about."""
+        return self.qwen.endpoint or self.qwen.target
+
     # Looking: only while this room is shown, a dialog over it or not
 
     def on_screen_resume(self) -> None:
@@ -148,7 +154,7 @@ class WatchScreen(RoomScreen):
 
     def _aim(self) -> None:
         """Watch the server that the app is about."""
-        target = self.qwen.target
+        target = self._target
         self._watch.look_at(Source.of(target) if target is not None else None, alive=can_be_asked(target))
 
     def _seen(self) -> None:
@@ -167,10 +173,10 @@ class WatchScreen(RoomScreen):
     @property
     def is_faded(self) -> bool:
         """Whether the numbers are from before: the server does not answer now."""
-        return not can_be_asked(self.qwen.target) or self._watch.problem is not None
+        return not can_be_asked(self._target) or self._watch.problem is not None
 
     def _draw(self) -> None:
-        watch, target = self._watch, self.qwen.target
+        watch, target = self._watch, self._target
         self.set_class(target is None, "-idle")
         faded = self.is_faded
         tall = self.has_class("-tall")
@@ -246,7 +252,7 @@ class WatchScreen(RoomScreen):
         widget.update(content, layout=not same_height)
 
     def binding_text(self, binding: Binding) -> str:
-        if binding.action.startswith("server(") and len(self.qwen.statuses) < 2:
+        if binding.action.startswith("server(") and len(self._all()) < 2:
             return ""
         if binding.action == "copy" and self._watch.seen_at is None:
             return ""
@@ -258,11 +264,20 @@ class WatchScreen(RoomScreen):
         self._span = min(len(SPANS) - 1, max(0, self._place + direction))
         self._draw()
 
+    def _all(self) -> list[tuple[Literal["server", "endpoint"], str]]:
+        """Every server and endpoint, in the order of the arrows."""
+        endpoints = self.qwen.services.endpoints.statuses
+        return [
+            *(("server", status.name) for status in self.qwen.statuses),
+            *(("endpoint", status.name) for status in endpoints),
+        ]
+
     def action_server(self, direction: int) -> None:
-        names = [status.name for status in self.qwen.statuses]
-        target = self.qwen.target
-        if target is not None and len(names) > 1:
-            self.qwen.choose(names[(names.index(target.name) + direction) % len(names)])
+        every, target = self._all(), self._target
+        if target is not None and len(every) > 1:
+            kind: Literal["server", "endpoint"] = "endpoint" if isinstance(target, EndpointStatus) else "server"
+            kind, name = every[(every.index((kind, target.name)) + direction) % len(every)]
+            self.qwen.choose(name, kind)
 
     def action_copy(self) -> None:
         watch = self._watch

@@ -9,23 +9,23 @@ from textual.content import Content
 
 from qwen_tui.i18n import _
 from qwen_tui.server.service import describe_exit
-from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
-from qwen_tui.ui.text import cut_middle, one_line
+from qwen_tui.server.status import ServerState, ServerStatus
+from qwen_tui.ui.text import cut_middle, one_line, plain
 from qwen_tui.ui.theme import STATE_LOOK
-from qwen_tui.ui.widgets.server_list import uptime
+from qwen_tui.ui.widgets.server_list import state_words, uptime
 
 
 def headline(status: ServerStatus) -> Content:
     """Symbol, name, state."""
     symbol, colour = STATE_LOOK[status.state]
     return Content.assemble(
-        (f"{symbol} ", colour), (one_line(status.name), "bold"), (f"  {_(STATE_WORDS[status.state])}", colour)
+        (f"{symbol} ", colour), (one_line(status.name), "bold"), (f"  {state_words(status)}", colour)
     )
 
 
 def card(status: ServerStatus) -> Content:
     """What happened and what to press, for a server that was stopped; `failure_card` is for one that failed."""
-    asked = status.exit is not None and status.exit.asked
+    asked = status.exit is not None and status.exit.asked and not status.exit.reason
     what = _("It was stopped.") if asked else one_line(describe_exit(status))
     lines = [headline(status), Content(""), Content(what)]
     if status.restarts:
@@ -37,6 +37,18 @@ def card(status: ServerStatus) -> Content:
         ("d", _("delete its record and log")),
     ]
     return Content("\n").join([*lines, Content(""), *key_lines(keys)])
+
+
+def waiting_card(status: ServerStatus) -> Content:
+    """What happened, and when its keeper tries again."""
+    lines = [headline(status), Content(""), Content.styled(one_line(describe_exit(status)), "$text-error")]
+    if status.cause:
+        lines += [Content(""), Content.styled(_("Why"), "bold"), Content(plain(status.cause).strip())]
+    again = _("It is started again in {seconds:.0f} s: attempt {number} of {most}.").format(
+        seconds=status.next_try or 0.0, number=status.failures + 1, most=max(status.failures_most, status.failures + 1)
+    )
+    keys = [("x", _("leave it at that")), ("l", _("read its log")), ("e", _("change it"))]
+    return Content("\n").join([*lines, Content(""), Content.styled(again, "bold"), Content(""), *key_lines(keys)])
 
 
 def key_lines(keys: Sequence[tuple[str, str]]) -> list[Content]:

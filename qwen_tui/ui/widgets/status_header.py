@@ -11,9 +11,10 @@ from textual.widget import Widget
 from qwen_tui import i18n
 from qwen_tui.hardware.gpus import Gpu, visible
 from qwen_tui.i18n import _
+from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerStatus
 from qwen_tui.ui.text import cut_middle, one_line
-from qwen_tui.ui.theme import STATE_LOOK
+from qwen_tui.ui.theme import ENDPOINT_LOOK, STATE_LOOK
 
 #: Cells that the server is left at least; where GPUs would take them, they are not shown.
 _LEAST_LEFT = 34
@@ -42,15 +43,15 @@ class StatusHeader(Widget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._status: ServerStatus | None = None
+        self._status: ServerStatus | EndpointStatus | None = None
         self._others = 0
         self._gpus: Sequence[Gpu] = ()
         self._drawn: Content | None = None
 
-    def show(self, status: ServerStatus | None, others: int = 0, gpus: Sequence[Gpu] = ()) -> None:
+    def show(self, status: ServerStatus | EndpointStatus | None, others: int = 0, gpus: Sequence[Gpu] = ()) -> None:
         """Draw `status`; `others` is how many more servers live, `gpus` the machine's: its own are shown."""
         self._status, self._others = status, others
-        devices = status.spec.env.get("CUDA_VISIBLE_DEVICES") if status is not None else None
+        devices = status.spec.env.get("CUDA_VISIBLE_DEVICES") if isinstance(status, ServerStatus) else None
         self._gpus = visible(gpus, devices)
         if self._drawn is None or not self._content(self.content_size.width).is_same(self._drawn):
             self.refresh()
@@ -80,10 +81,15 @@ class StatusHeader(Widget):
         status = self._status
         if status is None:
             return Content("   ").join([*parts, Content.styled(_("no server"), "$foreground-muted")])
-        symbol, colour = STATE_LOOK[status.state]
-        state = f"  {_(STATE_WORDS[status.state])}"
-        address = f"{status.spec.host}:{status.spec.port}" if status.state.is_alive else ""
-        version = f"vLLM {status.engine_version}" if status.engine_version else ""
+        if isinstance(status, EndpointStatus):
+            symbol, colour = ENDPOINT_LOOK[status.state]
+            state, version = f"  {_(ENDPOINT_WORDS[status.state])}", ""
+            address = status.endpoint.base_url.partition("://")[2].removesuffix("/v1")
+        else:
+            symbol, colour = STATE_LOOK[status.state]
+            state = f"  {_(STATE_WORDS[status.state])}"
+            address = f"{status.spec.host}:{status.spec.port}" if status.state.is_alive else ""
+            version = f"vLLM {status.engine_version}" if status.engine_version else ""
         others = _("+{count} more").format(count=self._others) if self._others else ""
         extras = [one_line(extra) for extra in (address, version, others) if extra]
         name = one_line(status.name)

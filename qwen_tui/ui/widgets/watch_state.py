@@ -8,29 +8,37 @@ from textual.content import Content
 
 from qwen_tui.i18n import _
 from qwen_tui.progress import format_seconds
-from qwen_tui.server.status import PHASE_WORDS, STATE_WORDS, ServerState, ServerStatus
+from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointStatus
+from qwen_tui.server.status import PHASE_WORDS, ServerState, ServerStatus
 from qwen_tui.server.watch import Watch, can_be_asked
 from qwen_tui.ui.text import one_line
-from qwen_tui.ui.theme import STATE_LOOK
+from qwen_tui.ui.theme import ENDPOINT_LOOK, STATE_LOOK
 from qwen_tui.ui.widgets.charts import span_words
+from qwen_tui.ui.widgets.server_list import state_words
 
 _MUTED = "$foreground-muted"
 
 
-def state_line(target: ServerStatus | None, watch: Watch, span: int, now: float) -> Content:
+def state_line(target: ServerStatus | EndpointStatus | None, watch: Watch, span: int, now: float) -> Content:
     """Name and state, why there are no newer numbers, and what the charts span (seconds). now: Unix time."""
     shown = _("charts: last {span}").format(span=span_words(span))
     if target is None:
         return Content.assemble(
             (_("No server to watch."), "bold"), " ", _("Press s, then n, to start one."), (f"   {shown}", _MUTED)
         )
-    symbol, colour = STATE_LOOK[target.state]
+    if isinstance(target, EndpointStatus):
+        (symbol, colour), word = ENDPOINT_LOOK[target.state], _(ENDPOINT_WORDS[target.state])
+    else:
+        (symbol, colour), word = STATE_LOOK[target.state], state_words(target)
     parts: list[Content | str | tuple[str, str]] = [
-        (f"{symbol} ", colour), (one_line(target.name), "bold"), (f"  {_(STATE_WORDS[target.state])}", colour),
+        (f"{symbol} ", colour), (one_line(target.name), "bold"), (f"  {word}", colour),
     ]  # fmt: skip
-    if target.state is ServerState.STARTING:
+    if isinstance(target, EndpointStatus):
+        if target.problem is not None:
+            parts.append(f"  {one_line(target.problem.why or target.problem.title)}")
+    elif target.state is ServerState.STARTING:
         parts.append("  " + _starting(target))
-    elif watch.problem is not None and can_be_asked(target):
+    if can_be_asked(target) and watch.problem is not None:
         parts.append((f"  {one_line(watch.problem.title)}", "$text-warning"))
         if watch.problem.why:
             parts.append(f": {one_line(watch.problem.why)}")
