@@ -39,6 +39,7 @@ class Page(NamedTuple):
 
     rows: from the top; fewer than the screen has where the log is short.
     start, end: bytes, from the first shown line's start to the end of the last one. size: of the file, bytes.
+    first: where the first line starts that is left; 0 unless what was rotated out has been deleted.
     following: whether the newest lines are shown as they come. cursor: the offset of the current line, while paused.
     exists: whether there is a file. error: why it can't be read.
     is_partial: whether lines that pass the filter are still being looked for.
@@ -48,6 +49,7 @@ class Page(NamedTuple):
     start: int = 0
     end: int = 0
     size: int = 0
+    first: int = 0
     following: bool = True
     cursor: int | None = None
     exists: bool = False
@@ -299,6 +301,7 @@ class Pager:
             start=rows[0].line.offset if rows else 0,
             end=rows[-1].line.next_offset if rows else 0,
             size=snapshot.size,
+            first=snapshot.start,
             following=following,
             cursor=None if following else self.page.cursor,
             exists=snapshot.state.identity is not None,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 class Run(NamedTuple):
     """One run of a server, as its log tells.
 
-    started: local time, from the log's name; None where the name is another. size: bytes, apart from what
+    started: local time, from the log's name; None where the name is another. size: bytes, with what
     rotation took out.
     """
 

@@ -11,10 +11,12 @@ from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
+from qwen_tui.logs.filters import Filter
 from qwen_tui.logs.parse import Level
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.log_panel import LogPanel
 from qwen_tui.ui.widgets.log_view import LogView
+from tests.conftest import until
 from tests.ui.conftest import ready, running, wait_until, with_servers
 
 FIGURES = (
@@ -92,18 +94,20 @@ async def test_search_marks_counts_and_goes_on(log: Path) -> None:
     async with Host(log).run_test(size=(80, 12)) as pilot:
         host = await opened(pilot)
         await answer(pilot, "/", "error .*0$")
-        await wait_until(pilot, lambda: host.current.endswith("ERROR 950") and "10 matches" in host.status)
+        await wait_until(pilot, lambda: host.current.endswith("ERROR 950") and "  match 10 of 10" in host.status)
         row = host.lines.index("(EngineCore pid=1) ERROR 950")
         backgrounds = {segment.text: segment.style.bgcolor for segment in host.view.render_line(row) if segment.style}
         assert backgrounds["ERROR 950"] != backgrounds["(EngineCore pid=1) "]
         await pilot.press("N")
-        await wait_until(pilot, lambda: host.current.endswith("ERROR 850"))
+        await wait_until(pilot, lambda: host.current.endswith("ERROR 850") and "  match 9 of 10" in host.status)
+        await pilot.press("j")
+        await wait_until(pilot, lambda: host.current.endswith("ERROR 851") and "  10 matches" in host.status)
         await pilot.press("n")
-        await wait_until(pilot, lambda: host.current.endswith("ERROR 950"))
+        await wait_until(pilot, lambda: host.current.endswith("ERROR 950") and "  match 10 of 10" in host.status)
         await pilot.press("n")
         await wait_until(pilot, lambda: "No match further down" in host.told)
         await pilot.press("escape")
-        await wait_until(pilot, lambda: "matches" not in host.status and not host.bar)
+        await wait_until(pilot, lambda: "match" not in host.status and not host.bar)
         await pilot.press("n")
         await wait_until(pilot, lambda: "Press / and type what to look for" in host.told)
 
@@ -223,9 +227,11 @@ async def test_a_long_look_shows_its_progress_and_gives_way_to_keys(log: Path, m
     monkeypatch.setattr(Finder, "_look", slow)
     async with Host(log).run_test(size=(80, 12)) as pilot:
         host = await opened(pilot)
-        await answer(pilot, "&", "no such thing")
-        await wait_until(pilot, lambda: "looking:" in host.status)
-        await pilot.press("escape")
+        # The pilot would wait until the look is over.
+        host.query_one(LogPanel)._use(Filter().with_pattern("no such thing"))
+        await until(lambda: "looking:" in host.status)
+        host.simulate_key("escape")
+        await until(lambda: host.view.filter.is_all)
         await wait_until(pilot, lambda: host.lines[-1] == "INFO 999" and "looking:" not in host.status)
         gate.set()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -12,7 +14,7 @@ from textual.widget import Widget
 from qwen_tui.i18n import _
 from qwen_tui.logs.filters import Filter, Pattern, Sieve
 from qwen_tui.logs.pager import Page, Pager
-from qwen_tui.logs.parse import Level
+from qwen_tui.logs.parse import Level, LogLine
 from qwen_tui.logs.reader import LogError
 from qwen_tui.logs.seek import Seeker
 from qwen_tui.logs.survey import Survey
@@ -43,6 +45,8 @@ class LogSeeking(Widget):
         self._survey: Survey | None = None
         self._matches: Survey | None = None
         self._marks: list[Level] = []
+        self._numbered: tuple[Survey, int, int] | None = None
+        self._moved = asyncio.Event()
 
     def _do(self, operation: Operation) -> None:
         raise NotImplementedError
@@ -63,6 +67,15 @@ class LogSeeking(Widget):
     def search(self) -> Pattern | None:
         """What is searched for and marked."""
         return self._search
+
+    @property
+    def match_number(self) -> int:
+        """Which of the lines that match the current one is, from 1; 0 where it is none or that is not known yet."""
+        current = self._page.current
+        if self._numbered is None or self._page.following or current is None:
+            return 0
+        survey, offset, number = self._numbered
+        return number if survey is self._matches and offset == current.offset else 0
 
     @property
     def shows_figures(self) -> bool:
@@ -131,6 +144,7 @@ class LogSeeking(Widget):
         if self._pager is not None:
             sieve = Sieve(wanted, pattern)
             self._seeker, self._matches = Seeker(self._pager, sieve), Survey(self._pager.reader, sieve)
+            self._moved.set()
 
     def _start_surveys(self) -> None:
         self._marks, self._seeker, self._errors, self._matches = [], None, None, None
@@ -139,16 +153,41 @@ class LogSeeking(Widget):
 
     async def _look_through(self) -> None:
         """Count errors, warnings and matches in the whole log, a bit at a time, while it is on the screen."""
+        due = 0.0
         while True:
-            more = False
             if self._is_watching and self._is_read:
-                for survey in (self._survey, self._matches):
-                    if survey is not None:
-                        position = survey.position
-                        more = await asyncio.to_thread(_advance, survey) or more
-                        if survey.position != position and survey in (self._survey, self._matches):
-                            self._draw(self._page)
-            await asyncio.sleep(SURVEY_REST if more else SURVEY_INTERVAL)
+                is_new = self._matches is not None and self._matches.position == 0
+                if is_new or time.monotonic() >= due:
+                    more = await self._advance_surveys()
+                    due = time.monotonic() + (SURVEY_REST if more else SURVEY_INTERVAL)
+                await self._number_match()
+            else:
+                due = time.monotonic() + SURVEY_INTERVAL
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), max(0.0, due - time.monotonic()))
+            self._moved.clear()
+
+    async def _advance_surveys(self) -> bool:
+        more = False
+        for survey in (self._survey, self._matches):
+            if survey is not None:
+                position = survey.position
+                more = await asyncio.to_thread(_advance, survey) or more
+                if survey.position != position and survey in (self._survey, self._matches):
+                    self._draw(self._page)
+        return more
+
+    async def _number_match(self) -> None:
+        """See which of the matches the current line is."""
+        survey, current = self._matches, self._page.current
+        if survey is None or current is None or self._page.following:
+            return
+        if self._numbered is not None and self._numbered[:2] == (survey, current.offset):
+            return
+        number = await asyncio.to_thread(_number, survey, current)
+        if number is not None and survey is self._matches:
+            self._numbered = (survey, current.offset, number)
+            self._draw(self._page)
 
 
 def _advance(survey: Survey) -> bool:
@@ -156,3 +195,13 @@ def _advance(survey: Survey) -> bool:
         return survey.advance(SURVEY_STEP)
     except LogError:
         return False  # the view says so
+
+
+def _number(survey: Survey, line: LogLine) -> int | None:
+    """Which of the lines that `survey` counts this one is, from 1; 0 if it is none, None if that is not known yet."""
+    if not survey.sieve.accepts(line):
+        return 0
+    try:
+        return survey.number_of(line.offset)
+    except LogError:
+        return None  # the view says so

@@ -32,6 +32,8 @@ def status(
         notes.append(_("wrapped"))
     elif column:
         notes.append(_("column {number}").format(number=column + 1))
+    if page.start == page.first > 0:
+        notes.append(_("{size} before this were deleted").format(size=format_bytes(page.first)))
     if not page.following and page.size > page.end:
         notes.append(_("{size} below").format(size=format_bytes(page.size - page.end)))
     name = plain_text(os.fsencode(path.name))
@@ -39,13 +41,19 @@ def status(
     return " " + "  ".join(notes), f"  {name}", f"  {format_bytes(page.size)}", f"  {percent:3} % "
 
 
-def search_text(pattern: Pattern, matches: Survey, is_busy: bool) -> str:
-    """What is searched for, and how many lines match as far as they have been counted."""
+def search_text(pattern: Pattern, matches: Survey, is_busy: bool, number: int) -> str:
+    """What is searched for, and how many lines match as far as they have been counted.
+
+    number: which of them the current line is; 0 where it is none.
+    """
     count = matches.total
-    number = ngettext("{count} match", "{count} matches", count).format(count=f"{count:,}")
+    if number:
+        words = _("match {number} of {count}").format(number=f"{number:,}", count=f"{count:,}")
+    else:
+        words = ngettext("{count} match", "{count} matches", count).format(count=f"{count:,}")
     is_counting = matches.position < matches.size or not matches.size
     text = plain_text(os.fsencode(pattern.source))[:40]
-    return f"/{text}  {number}{'…' if is_counting or is_busy else ''}"
+    return f"/{text}  {words}{'…' if is_counting or is_busy else ''}"
 
 
 def empty_text(page: Page, path: Path | None, filtered: bool) -> list[str]:

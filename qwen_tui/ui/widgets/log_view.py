@@ -218,6 +218,8 @@ class LogView(LogSeeking, can_focus=True):
         """Show `page`: only the rows that differ are drawn again."""
         old = self._page
         self._page = page
+        if self._matches is not None and page is not old:
+            self._moved.set()
         self._set_interval(old, page)
         width, height = self.size.width, max(0, self.size.height - 1)
         wrapped = self._pager is not None and self._pager.wrap
@@ -254,7 +256,7 @@ class LogView(LogSeeking, can_focus=True):
             return ()
         searched = ""
         if self._search is not None and self._matches is not None:
-            searched = search_text(self._search, self._matches, self._is_busy)
+            searched = search_text(self._search, self._matches, self._is_busy, self.match_number)
         column = None if wrapped else self._column
         return status(page, self._path, column, searched, self._pager.progress if self._is_busy else None)
 
