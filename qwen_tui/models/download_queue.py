@@ -2,80 +2,287 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qwen_tui.errors import ModelError, UsageError, WorkerError
+from qwen_tui.i18n import _
+from qwen_tui.models.download_read import read_files, read_state
 from qwen_tui.models.download_state import (
     DownloadPlan,
     DownloadRequest,
     DownloadState,
+    DownloadStatus,
     FileProgress,
+    PlannedFile,
     QueueOptions,
 )
-from qwen_tui.paths import Paths
+from qwen_tui.models.download_words import listing_error
+from qwen_tui.models.hub import is_hub_id
+from qwen_tui.models.tokens import Tokens
+from qwen_tui.paths import Paths, private_folder
+from qwen_tui.workers import hub_parts, hub_queue
+from qwen_tui.workers.host import FOLDER, run_worker
+
+#: Bytes kept free on the disk beside a model: vLLM writes its compile cache and logs there.
+RESERVE = 1_000_000_000
+_ALREADY_HELD = 3
 
 
 class Downloads:
     """The queue, as every front end uses it. Keeps nothing in memory: all state is on the disk, shared by all.
 
-    A method that names a download raises ModelError if there is none of that id.
+    A method that names a download raises ModelError if there is none of that id. timing: seconds, for tests: "stall",
+    "silent", "patience" (see hub_job).
     """
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, timing: Mapping[str, float] | None = None) -> None:
         self.folder = paths.state / "downloads"
-        self._paths = paths
+        self._records = paths.data / "hashes"
+        self._tokens = Tokens(paths)
+        self._timing = dict(timing or {})
+
+    # -- looking -----------------------------------------------------------------------------------
 
     def list(self) -> tuple[DownloadState, ...]:
         """All downloads, in the queue's order. Reads a few small files; a few milliseconds."""
-        raise NotImplementedError
+        states = (read_state(self.folder / id, place) for place, id in enumerate(hub_queue.order(self.folder)))
+        return tuple(state for state in states if state is not None)
 
     def find(self, id: str) -> DownloadState:
         """One download."""
-        raise NotImplementedError
+        for state in self.list():
+            if state.id == id:
+                return state
+        raise ModelError(_("There is no download “{id}”").format(id=id))
 
     def files(self, id: str) -> tuple[FileProgress, ...]:
         """All files of a download, in the repository's order; empty until the hub was asked."""
-        raise NotImplementedError
+        return read_files(self.folder / self.find(id).id)
 
     async def plan(self, request: DownloadRequest) -> DownloadPlan:
         """Ask the hub what there is to fetch; takes a second or more.
 
         Raises ModelError, and its subclass tokens.TokenNeeded where a token is missing or refused.
         """
-        raise NotImplementedError
+        _refuse_bad(request)
+        private_folder(self.folder)
+        log = self.folder / "plan.log"
+        log.unlink(missing_ok=True)
+        question = {
+            **request.to_json(),
+            "cache_dir": str(request.cache.absolute()),
+            "token_file": str(self._tokens.file(request.hub_facts, request.endpoint)),
+        }
+        try:
+            answer = await run_worker(Path(sys.executable), "hub_list.py", question, log)
+        except WorkerError as error:
+            raise listing_error(error.title, error.why, request) from None
+        return await asyncio.to_thread(_plan_of, request, answer)
+
+    # -- doing -------------------------------------------------------------------------------------
 
     async def start(self, request: DownloadRequest) -> str:
         """Put a download at the end of the queue and start its process; its id.
 
         A download of the same request that is alive or can go on is used again, and resumed. Raises ModelError.
         """
-        raise NotImplementedError
+        _refuse_bad(request)
+        for state in self.list():
+            if state.request == request and not state.status.is_over:
+                if state.status.is_resumable:
+                    await self.resume(state.id)
+                return state.id
+        id = f"{_slug(request.model)}-{secrets.token_hex(2)}"
+        job = private_folder(self.folder / id)
+        self._write_request(job, request)
+        with hub_queue.queue_locked(self.folder):
+            others = [other for other in hub_queue.order(self.folder) if other != id]
+            hub_queue.write_json(self.folder / "order.json", {"order": [*others, id]})
+        await self._launch(job)
+        return id
 
     async def pause(self, id: str) -> None:
         """Stop it so that it can go on; returns when its process has ended."""
-        raise NotImplementedError
+        state = self.find(id)
+        if state.status.is_alive:
+            await self._stop(self.folder / id, "pause")
 
     async def resume(self, id: str) -> None:
         """Let a download go on that was paused, interrupted or failed; what is on the disk is kept."""
-        raise NotImplementedError
+        state = self.find(id)
+        if state.status.is_alive:
+            return
+        if not state.status.is_resumable:
+            raise ModelError(_("“{model}” is over; start it again").format(model=state.model))
+        job = self.folder / id
+        self._write_request(job, state.request)  # the settings may be others by now
+        await self._launch(job)
 
     async def cancel(self, id: str, *, delete_files: bool = False) -> int:
         """Stop it for good and delete its unfinished files; the bytes freed.
 
         delete_files: also those that it had fetched whole (never those that were there before).
         """
-        raise NotImplementedError
+        state = self.find(id)
+        job = self.folder / id
+        if state.status.is_alive:
+            await self._stop(job, "cancel")
+        if self.find(id).status is DownloadStatus.DONE:
+            return 0  # it was done before it could be stopped
+        freed = await asyncio.to_thread(_delete, job, delete_files)
+        _mark(job, "cancelled")
+        return freed
 
     async def remove(self, id: str) -> None:
         """Take it off the list. Files stay. Raises ModelError while it is alive."""
-        raise NotImplementedError
+        state = self.find(id)
+        if state.status.is_alive:
+            raise ModelError(
+                _("“{model}” is still being downloaded").format(model=state.model), "", _("Pause or cancel it first")
+            )
+        await asyncio.to_thread(shutil.rmtree, self.folder / id, ignore_errors=True)
 
     def move(self, id: str, by: int) -> None:
         """Move it in the queue by `by` places, up where negative."""
-        raise NotImplementedError
+        self.find(id)
+        with hub_queue.queue_locked(self.folder):
+            ids = hub_queue.order(self.folder)
+            place = ids.index(id)
+            ids.remove(id)
+            ids.insert(max(0, min(len(ids), place + by)), id)
+            hub_queue.write_json(self.folder / "order.json", {"order": ids})
 
     @property
     def options(self) -> QueueOptions:
         """How the queue works now."""
-        raise NotImplementedError
+        return QueueOptions(**hub_queue.options(self.folder))
 
     def set_options(self, options: QueueOptions) -> None:
         """Change that; `jobs` holds at once, `connections` for downloads that start or resume from now on."""
-        raise NotImplementedError
+        private_folder(self.folder)
+        hub_queue.write_json(self.folder / "options.json", {"jobs": options.jobs, "connections": options.connections})
+
+    # -- processes ---------------------------------------------------------------------------------
+
+    def _write_request(self, job: Path, request: DownloadRequest) -> None:
+        launch = {
+            "request": request.to_json(),
+            "cache_dir": str(request.cache.absolute()),
+            "token_file": str(self._tokens.file(request.hub_facts, request.endpoint)),
+            "record": str(self._records),
+            "reserve": RESERVE,
+            "timing": self._timing,
+        }
+        hub_queue.write_json(job / "request.json", launch)
+
+    async def _launch(self, job: Path) -> None:
+        """Start the job's process; returns when it holds the job's lock. Raises ModelError."""
+        (job / "control.json").unlink(missing_ok=True)
+        log = os.open(job / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, str(FOLDER / "hub_job.py"), str(job),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
+            )  # fmt: skip
+        finally:
+            os.close(log)
+        if await process.wait() not in (0, _ALREADY_HELD):
+            raise ModelError(_("The download could not be started"), "", _("See {log}").format(log=job / "log"))
+
+    async def _stop(self, job: Path, want: str, grace: float = 5.0) -> None:
+        """End the job's process: asked first, then killed."""
+        hub_queue.write_json(job / "control.json", {"want": want})
+        number = signal.SIGTERM
+        deadline = time.monotonic() + grace
+        while hub_queue.is_held(job):
+            pid = hub_queue.read_json(job / "state.json").get("pid")
+            if isinstance(pid, int) and hub_queue.is_job(pid, job):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            if time.monotonic() > deadline:
+                number = signal.SIGKILL
+            await asyncio.sleep(0.05)
+        _mark(job, {"pause": "paused", "cancel": "cancelled"}[want])
+
+
+def _mark(job: Path, status: str) -> None:
+    """Have the state say so, unless the download was done just before."""
+    data = hub_queue.read_json(job / "state.json")
+    if data.get("status") not in ("done", status):
+        hub_queue.write_json(job / "state.json", {**data, "status": status, "stall": None, "rate": None, "active": []})
+
+
+def _refuse_bad(request: DownloadRequest) -> None:
+    _hub = request.hub_facts
+    if not is_hub_id(request.model):
+        raise ModelError(
+            _("“{model}” is not a hub id").format(model=request.model),
+            "",
+            _("It reads owner/name: qwen/Qwen2-7B-Instruct"),
+        )
+    if request.revision.startswith(("/", "-")) or ".." in request.revision.split("/"):
+        raise UsageError(_("“{revision}” is not a revision").format(revision=request.revision))
+
+
+def _slug(model: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", model.rpartition("/")[2].lower()).strip("-.")[:40] or "model"
+
+
+def _plan_of(request: DownloadRequest, answer: Mapping[str, Any]) -> DownloadPlan:
+    folder = Path(answer["folder"])
+    place = folder
+    while not place.exists():
+        place = place.parent
+    files = tuple(
+        PlannedFile(
+            name=file["name"],
+            size=file["size"],
+            present=file["present"],
+            sha256=file["identity"].removeprefix("sha256:") if file["identity"].startswith("sha256:") else "",
+            git_sha1=file["identity"].removeprefix("git:") if file["identity"].startswith("git:") else "",
+        )
+        for file in answer["files"]
+    )
+    return DownloadPlan(
+        request, folder, answer["commit"], files, answer["left_out"], shutil.disk_usage(place).free, RESERVE
+    )
+
+
+def _delete(job: Path, delete_files: bool) -> int:
+    """Delete the job's unfinished files, and where asked for those that it fetched; the bytes freed."""
+    plan = hub_queue.read_json(job / "plan.json")
+    before = set(plan.get("before", []))
+    freed = 0
+    for file in plan.get("files", []):
+        target = Path(file["target"])
+        doomed = [hub_parts.path_for(target)]
+        if delete_files and file["name"] not in before:
+            doomed += [Path(file["link"])] if file["link"] else []
+            doomed.append(target)
+        for path in doomed:
+            with contextlib.suppress(OSError):
+                used = path.lstat().st_blocks * 512
+                path.unlink()
+                freed += used
+    cache = Path(hub_queue.read_json(job / "request.json").get("cache_dir", "/"))
+    emptied = {Path(file[key]).parent for file in plan.get("files", []) for key in ("target", "link") if file[key]}
+    for folder in sorted(emptied, key=lambda path: len(path.parts), reverse=True):
+        while cache in folder.parents:
+            try:
+                folder.rmdir()
+            except OSError:  # not empty, or gone
+                break
+            folder = folder.parent
+    return freed

@@ -1,0 +1,375 @@
+"""Fetch files over several connections, hash them on the way, and keep only what is right.
+
+Standard library only. Large files are fetched in parts, several at once, each over a connection that is kept; a
+hashing thread follows close behind, while the bytes are still in the page cache. Small ones are fetched whole. An
+answer that fails is tried again, later and later; a file whose hash is wrong is fetched again alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qwen_tui.workers import hub_http, hub_parts
+    from qwen_tui.workers.hub_check import Checker
+    from qwen_tui.workers.hub_files import (
+        Failure,
+        File,
+        ObsoleteError,
+        Unit,
+        WrongSizeError,
+        check_range,
+        disk_failure,
+        size_of,
+    )
+else:
+    import hub_http
+    import hub_parts
+    from hub_check import Checker
+    from hub_files import Failure, File, ObsoleteError, Unit, WrongSizeError, check_range, disk_failure, size_of
+
+#: Up to this size, in bytes, a file is fetched whole into memory.
+SMALL = 2 * 1024 * 1024
+#: A file is given up when its bytes were wrong this often.
+MOST_DAMAGED = 3
+_BUFFER = 1024 * 1024
+_WRITE_FROM = 256 * 1024
+_UNKNOWN_LIMIT = 64 * 1024 * 1024
+_LONGEST_DELAY = 30.0
+
+
+class Fetcher:
+    """Fetches the files. `run` blocks; everything else may be asked from another thread meanwhile.
+
+    is_known_good: whether a file that is there was checked before and has not changed since. on_checked: told of each
+    file whose hash holds, from a working thread.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[File],
+        make_client: Callable[[], hub_http.Client],
+        connections: int,
+        is_known_good: Callable[[File], bool],
+        on_checked: Callable[[File], None],
+    ) -> None:
+        self.files = list(files)
+        self.trouble: hub_http.Trouble | None = None
+        self.trouble_at = 0.0
+        self.failure: Failure | None = None
+        self.last_byte = time.monotonic()
+        self.next_try = 0.0
+        self._make_client = make_client
+        self._connections = connections
+        self._is_known_good = is_known_good
+        self._on_checked = on_checked
+        self._ready: deque[Unit] = deque()
+        self._later: list[Unit] = []
+        self._checker = Checker(self._good, self._bad, self._gone, self.stop)
+        self._wake = threading.Condition()
+        self._open = len(self.files)
+        self._number = 0
+        self._streak = 0
+        self._hold = 0.0
+        self._received = [0] * connections
+        self._stopped = False
+
+    # -- asked from outside ------------------------------------------------------------------------
+
+    @property
+    def received(self) -> int:
+        """Bytes of files that came over the network."""
+        return sum(self._received)
+
+    def run(self) -> None:
+        """Fetch and check all. Raises Failure; returns early after `stop`."""
+        self._sort_out()
+        self._checker.start()
+        for number in range(self._connections):
+            threading.Thread(target=self._fetch_loop, args=(number,), daemon=True).start()
+        with self._wake:
+            while self._open and self.failure is None and not self._stopped:
+                self._wake.wait(1.0)
+            self._stopped = True
+            self._wake.notify_all()
+        self._checker.stop()
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self, failure: Failure | None = None) -> None:
+        """Have `run` return, or raise `failure`."""
+        with self._wake:
+            self.failure = self.failure or failure
+            self._stopped = True
+            self._wake.notify_all()
+
+    # -- what there is to do -----------------------------------------------------------------------
+
+    def _sort_out(self) -> None:
+        """Small files first: they say soonest that something is wrong, and a model without its config is nothing."""
+        for file in sorted(self.files, key=lambda file: file.size):
+            if size_of(file.target) == file.size and not file.is_size_unknown:
+                file.done = file.size
+                if self._is_known_good(file):
+                    self._good(file)
+                else:
+                    self._checker.add(file)
+                continue
+            with contextlib.suppress(OSError):
+                file.target.unlink()  # another size: it is wrong, and must not look finished
+            file.done = hub_parts.present(file.target, file.content, file.size)
+            self._add(file)
+
+    def _add(self, file: File, index: int = -1, *, is_first: bool = False) -> None:
+        with self._wake:
+            self._number += 1
+            unit = Unit(0.0, self._number, file, index, file.generation)
+            if is_first:
+                self._ready.appendleft(unit)
+            else:
+                self._ready.append(unit)
+            self._wake.notify()
+
+    def _take(self) -> Unit | None:
+        """The next unit, waiting for one; None when all is over."""
+        with self._wake:
+            while not self._stopped:
+                now = time.monotonic()
+                wait = 1.0
+                if self._hold > now:
+                    wait = self._hold - now
+                else:
+                    if self._later and self._later[0].due <= now:
+                        return heapq.heappop(self._later)
+                    if self._ready:
+                        return self._ready.popleft()
+                    if self._later:
+                        wait = self._later[0].due - now
+                self._wake.wait(wait)
+            return None
+
+    def _again(self, unit: Unit, trouble: hub_http.Trouble) -> None:
+        """Try the unit later; if nothing at all gets through, hold everything."""
+        with self._wake:
+            now = time.monotonic()
+            self.trouble, self.trouble_at = trouble, now
+            unit.failures += 1
+            self._streak += 1
+            # A connection that was cut is opened again at once, the first time.
+            quick = trouble.code == "cut" and unit.failures == 1
+            delay = 0.05 if quick else min(_LONGEST_DELAY, 0.5 * 2 ** (unit.failures - 1))
+            delay = max(delay, min(trouble.wait or 0.0, 120.0))
+            unit.due = now + delay
+            if self._streak >= self._connections and not quick:
+                self._hold = max(self._hold, unit.due)
+            self.next_try = max(unit.due, self._hold)
+            heapq.heappush(self._later, unit)
+            self._wake.notify_all()
+
+    def _good(self, file: File) -> None:
+        file.done, file.checked = file.size, True
+        self._on_checked(file)
+        with self._wake:
+            self._open -= 1
+            if not self._open:
+                self._wake.notify_all()
+
+    def _bad(self, file: File) -> None:
+        self._damaged(file, "hash")
+
+    def _gone(self, file: File) -> None:
+        file.done = 0
+        self._add(file)
+
+    # -- fetching ----------------------------------------------------------------------------------
+
+    def _fetch_loop(self, number: int) -> None:
+        client = self._make_client()
+        view = memoryview(bytearray(_BUFFER))
+        while (unit := self._take()) is not None:
+            try:
+                self._fetch(unit, client, view, number)
+            except hub_http.Trouble as trouble:
+                self._again(unit, trouble)
+            except ObsoleteError:
+                continue
+            except WrongSizeError as error:
+                self._damaged(unit.file, "size", error.sent)
+            except hub_http.Refused as refused:
+                code = "token" if refused.status in (401, 403) else "file_missing"
+                self.stop(Failure(code, name=unit.file.name, status=refused.status))
+            except BlockingIOError:
+                self._again(unit, hub_http.Trouble("busy", unit.file.name, 2.0))
+            except OSError as error:
+                self.stop(disk_failure(error, unit.file.target))
+            except Exception as error:  # noqa: BLE001 - a thread that just ends would leave the download hanging
+                self.stop(Failure("bug", why=repr(error)))
+        client.close()
+
+    def _fetch(self, unit: Unit, client: hub_http.Client, view: memoryview, number: int) -> None:
+        file = unit.file
+        if unit.index >= 0:
+            self._fetch_part(unit, client, view, number)
+        elif file.size <= SMALL:
+            self._fetch_small(file, client, number)
+        elif file.parts is None:
+            self._begin(file)
+
+    def _begin(self, file: File) -> None:
+        """Open a large file and put its missing parts to the front, in order."""
+        file.parts = hub_parts.PartFile(file.target, file.content, file.size)
+        self._checker.add(file)
+        self._add_parts(file)
+
+    def _add_parts(self, file: File) -> None:
+        assert file.parts is not None
+        for index in range(len(file.parts.counts) - 1, -1, -1):
+            if file.parts.counts[index] < file.parts.length(index):
+                self._add(file, index, is_first=True)
+
+    def _arrived(self, number: int, count: int) -> None:
+        self._received[number] += count
+        self.last_byte = time.monotonic()
+        self._streak = 0
+
+    def _fetch_small(self, file: File, client: hub_http.Client, number: int) -> None:
+        is_empty = file.size == 0 and not file.is_size_unknown
+        data = memoryview(b"") if is_empty else self._whole(file, client, number)
+        if file.is_size_unknown:
+            file.size = len(data)
+        digest = file.digest()
+        if digest is not None:
+            digest.update(data)
+        if len(data) != file.size:
+            raise WrongSizeError(len(data))
+        if not file.holds(digest):
+            self._damaged(file, "hash")
+            return
+        file.target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = hub_parts.path_for(file.target)
+        try:
+            unfinished.write_bytes(data)
+            unfinished.replace(file.target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink()
+            raise
+        self._good(file)
+
+    def _whole(self, file: File, client: hub_http.Client, number: int) -> memoryview:
+        response, connection = client.get(file.url)
+        if response.length is not None and response.length != file.size and not file.is_size_unknown:
+            connection.finish()
+            raise WrongSizeError(response.length)
+        size = response.length if response.length is not None else file.size or _UNKNOWN_LIMIT
+        if size > _UNKNOWN_LIMIT:
+            connection.close()
+            raise WrongSizeError(size)
+        buffer = memoryview(bytearray(size + 1))
+        filled = 0
+        while filled <= size and not self._stopped and (count := connection.read_into(buffer[filled:])):
+            filled += count
+            file.got = True
+            file.done = min(filled, file.size)
+            self._arrived(number, count)
+        connection.finish()
+        if self._stopped:
+            raise ObsoleteError
+        return buffer[:filled]
+
+    def _fetch_part(self, unit: Unit, client: hub_http.Client, view: memoryview, number: int) -> None:
+        file, index = unit.file, unit.index
+        parts = file.parts
+        if parts is None or unit.generation != file.generation:
+            raise ObsoleteError
+        if not file.has_ranges and parts.counts[0]:
+            self._anew(file, unit.generation)
+            return
+        first = index * parts.part + parts.counts[index]
+        last = index * parts.part + parts.length(index) - 1
+        is_ranged = file.has_ranges and (first > 0 or last + 1 < file.size)
+        response, connection = client.get(file.url, first if is_ranged else None, last)
+        try:
+            if is_ranged:
+                if response.status == 200:
+                    file.has_ranges = False
+                    self._anew(file, unit.generation)
+                    return
+                check_range(response, first, last, file.size)
+            elif response.length is not None and response.length != file.size:
+                raise WrongSizeError(response.length)
+            self._receive(unit, connection, view, number)
+        finally:
+            connection.finish()
+
+    def _receive(self, unit: Unit, connection: hub_http.Connection, view: memoryview, number: int) -> None:
+        file, index, parts = unit.file, unit.index, unit.file.parts
+        assert parts is not None
+        left = parts.length(index) - parts.counts[index]
+        filled, written_at = 0, time.monotonic()
+        try:
+            while left > filled:
+                count = connection.read_into(view[filled : min(_BUFFER, left + 1)])
+                if not count:
+                    raise hub_http.Trouble("cut")
+                filled += count
+                self._arrived(number, count)
+                if filled > left:
+                    raise WrongSizeError(file.size + filled - left)
+                if filled >= _WRITE_FROM or self.last_byte - written_at > 0.2:
+                    self._write(unit, view[:filled])
+                    left -= filled
+                    filled, written_at = 0, self.last_byte
+                    unit.failures = 0
+                if self._stopped:
+                    break
+        finally:
+            if 0 < filled <= left:
+                self._write(unit, view[:filled])
+
+    def _write(self, unit: Unit, view: memoryview) -> None:
+        file = unit.file
+        with file.changed:
+            if unit.generation != file.generation or file.parts is None:
+                raise ObsoleteError
+            file.parts.write(unit.index, view)
+            file.got = True
+            file.changed.notify_all()
+
+    def _anew(self, file: File, generation: int) -> None:
+        """Begin a file again from its first byte; in one piece if the hub gives no parts."""
+        with file.changed:
+            if generation != file.generation or file.parts is None:
+                return
+            file.generation += 1
+            file.parts.restart(hub_parts.part_size(file.size) if file.has_ranges else file.size)
+            file.changed.notify_all()
+        self._add_parts(file)
+
+    def _damaged(self, file: File, kind: str, sent: int = 0) -> None:
+        """Wrong bytes came. Again, alone; too often, and it is over."""
+        file.damaged += 1
+        if file.damaged >= MOST_DAMAGED:
+            self._discard(file)
+            self.stop(
+                Failure("damaged" if kind == "hash" else "wrong_size", name=file.name, sent=sent, listed=file.size)
+            )
+        elif file.parts is not None:
+            self._anew(file, file.generation)
+        else:
+            file.done = 0
+            self._add(file)
+
+    def _discard(self, file: File) -> None:
+        with file.changed:
+            file.generation += 1
+            if file.parts is not None:
+                file.parts.drop()
+                file.parts = None
+            file.done = 0

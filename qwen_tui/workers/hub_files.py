@@ -1,0 +1,120 @@
+"""A file to fetch, a piece of one, and what can go wrong. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen_tui.workers import hub_http, hub_parts
+else:
+    import hub_http
+    import hub_parts
+
+_EMPTY = hashlib.sha256().hexdigest()
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Failure(Exception):
+    """The download can't go on. code and details are put into words by whoever shows them."""
+
+    def __init__(self, code: str, **details: Any) -> None:
+        super().__init__(f"{code} {details}")
+        self.code = code
+        self.details = details
+
+
+class WrongSizeError(Exception):
+    """The hub sends another number of bytes than it lists."""
+
+    def __init__(self, sent: int) -> None:
+        super().__init__(str(sent))
+        self.sent = sent
+
+
+class ObsoleteError(Exception):
+    """The part is no longer wanted: the file was begun anew."""
+
+
+@dataclass
+class File:
+    """A file to fetch. target: where it goes. identity: its hash, "sha256:…" or "git:…", or empty.
+
+    done: bytes on the disk. checked: the hash holds. got: this run fetched bytes of it.
+    """
+
+    name: str
+    url: str
+    target: Path
+    size: int
+    identity: str = ""
+    done: int = 0
+    checked: bool = False
+    got: bool = False
+    damaged: int = 0
+    generation: int = 0
+    has_ranges: bool = True
+    parts: hub_parts.PartFile | None = None
+    changed: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def content(self) -> str:
+        """What its unfinished bytes belong to."""
+        return self.identity or self.url
+
+    @property
+    def is_size_unknown(self) -> bool:
+        """Whether the listed size, 0, means that the hub does not know it."""
+        return self.size == 0 and self.identity not in ("", f"sha256:{_EMPTY}")
+
+    def digest(self) -> Any:
+        """A new hash of the kind that the hub tells for it; None where it tells none."""
+        if self.identity.startswith("git:"):
+            return hashlib.sha1(b"blob %d\0" % self.size, usedforsecurity=False)
+        return hashlib.sha256() if self.identity else None
+
+    def holds(self, digest: Any) -> bool:
+        """Whether the digest is the right one."""
+        return digest is None or self.identity.partition(":")[2] == digest.hexdigest()
+
+    def now_done(self) -> int:
+        """Bytes on the disk, now."""
+        parts = self.parts
+        return min(self.size, parts.done) if parts is not None else self.done
+
+
+@dataclass(order=True)
+class Unit:
+    """Something to fetch: a whole file, or (index >= 0) a part of it. Ordered by when it is due."""
+
+    due: float
+    number: int
+    file: File = field(compare=False)
+    index: int = field(compare=False, default=-1)
+    generation: int = field(compare=False, default=0)
+    failures: int = field(compare=False, default=0)
+
+
+def check_range(response: hub_http.Response, first: int, last: int, size: int) -> None:
+    """Raises where the answer is another range than the one asked for."""
+    span, _slash, total = response.headers.get("content-range", "").removeprefix("bytes").strip().partition("/")
+    if total.isdecimal() and int(total) != size:
+        raise WrongSizeError(int(total))
+    if span != f"{first}-{last}":
+        raise hub_http.Trouble("protocol", "another range than asked for")
+
+
+def size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return -1
+
+
+def disk_failure(error: OSError, target: Path) -> Failure:
+    code = "disk_full" if error.errno in _DISK_FULL else "disk"
+    return Failure(code, why=error.strerror or str(error), path=str(target))

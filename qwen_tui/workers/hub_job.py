@@ -1,0 +1,376 @@
+"""One download: waits for its turn, asks the hub, fetches, checks. Goes on when whoever started it is gone.
+
+Called with the job's folder (see hub_queue). Ends at once and leaves a process of its own behind, which holds the
+job's lock; status 3 if another one does. SIGTERM stops it; what it has by then is kept. It says what happens in codes:
+putting them into words is for whoever shows them. The token never leaves memory: hub_list gives it over a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen_tui.workers import hub_http, hub_queue, protocol
+    from qwen_tui.workers.hub_fetch import Fetcher
+    from qwen_tui.workers.hub_files import Failure, File
+    from qwen_tui.workers.hub_record import Record
+else:
+    import hub_http
+    import hub_queue
+    import protocol
+    from hub_fetch import Fetcher
+    from hub_files import Failure, File
+    from hub_record import Record
+
+ALREADY_HELD = 3
+_INTERVAL = 0.25
+_TURN_INTERVAL = 0.3
+_RATE_WINDOW = 10.0
+#: Fields of the state that are still true when a download goes on.
+_KEPT = ("done", "total", "files", "files_done", "folder", "commit")
+#: What another listing may mend: the file was changed on the hub meanwhile.
+_MAY_HAVE_CHANGED = ("damaged", "wrong_size", "file_missing")
+#: Errors of the clients that may pass.
+_PASSING = (
+    "NetworkError", "RequestTimeoutError", "ConnectionError", "ConnectTimeout", "ReadTimeout", "Timeout",
+    "ConnectError", "ServerError", "RateLimitError", "ProxyError", "SSLError", "RemoteProtocolError", "ReadError",
+)  # fmt: skip
+
+
+class _StoppedError(Exception):
+    """Somebody asked for an end."""
+
+
+class Job:
+    """The download in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.launch = hub_queue.read_json(folder / "request.json")
+        self.request: dict[str, Any] = self.launch["request"]
+        timing = self.launch.get("timing", {})
+        self.stall_after = float(timing.get("stall", 15.0))
+        self.silent_after = float(timing.get("silent", 20.0))
+        self.patience = float(timing.get("patience", 900.0))
+        self.stop = threading.Event()
+        earlier = hub_queue.read_json(folder / "state.json")
+        self.state: dict[str, Any] = {key: earlier[key] for key in _KEPT if key in earlier}
+        self.state |= {"pid": os.getpid(), "started_at": time.time()}
+        self.samples: deque[tuple[float, int]] = deque()
+        self.files_written_at = 0.0
+        self.authorization: dict[str, str] = {}
+
+    # -- saying how it goes ------------------------------------------------------------------------
+
+    def say(self, **fields: Any) -> None:
+        """Change some fields of the state, and write it."""
+        self.state.update(fields)
+        hub_queue.write_json(self.folder / "state.json", self.state)
+
+    def end(self, status: str, **fields: Any) -> None:
+        """The last state."""
+        self.say(status=status, ended_at=time.time(), rate=None, stall=None, active=[], **fields)
+
+    def end_stopped(self) -> None:
+        """Stopped: because somebody wanted it, or because the machine goes down."""
+        wanted = hub_queue.read_json(self.folder / "control.json").get("want", "")
+        self.end({"pause": "paused", "cancel": "cancelled"}.get(wanted, "interrupted"))
+
+    def check(self) -> None:
+        """Raises _StoppedError if it was asked to stop."""
+        if self.stop.is_set():
+            raise _StoppedError
+
+    # -- the steps ---------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """All of it. Raises Failure, _StoppedError."""
+        self.await_turn()
+        for is_last in (False, True):
+            plan = self.list_until_answered()
+            try:
+                self.fetch(plan)
+                break
+            except Failure as failure:
+                name = failure.details.get("name")
+                if is_last or failure.code not in _MAY_HAVE_CHANGED or not self.has_changed(plan, name):
+                    raise
+        for name, text in plan["refs"].items():
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_text(text, encoding="utf-8")
+        self.end("done", done=self.state["total"], checked=self.state["total"], files_done=self.state["files"])
+
+    def await_turn(self) -> None:
+        """Wait until the queue lets this one work."""
+        while True:
+            self.check()
+            with hub_queue.queue_locked(self.folder.parent):
+                if hub_queue.may_run(self.folder.parent, self.folder.name):
+                    self.say(status="listing", started_at=time.time())
+                    return
+            self.stop.wait(_TURN_INTERVAL)
+
+    def list_until_answered(self) -> dict[str, Any]:
+        """What the hub lists; asked again, later and later, while it does not answer."""
+        began, delay = time.monotonic(), 1.0
+        while True:
+            try:
+                plan = self.ask()
+                break
+            except Failure as failure:
+                quiet = time.monotonic() - began
+                if failure.details.get("title") not in _PASSING or quiet > self.patience:
+                    raise
+                if quiet >= self.stall_after:
+                    stall = {"seconds": quiet, "code": "listing", "detail": failure.details["why"], "next_try": delay}
+                    self.say(stall=stall)
+                self.stop.wait(delay)
+                delay = min(30.0, delay * 2)
+        self.authorization = plan.pop("authorization")
+        earlier = hub_queue.read_json(self.folder / "plan.json").get("before")
+        whole = [file["name"] for file in plan["files"] if file["present"] == file["size"]]
+        plan["before"] = earlier if isinstance(earlier, list) else whole
+        hub_queue.write_json(self.folder / "plan.json", plan)
+        total = sum(file["size"] for file in plan["files"])
+        present = sum(file["present"] for file in plan["files"])
+        self.say(
+            total=total,
+            done=present,
+            files=len(plan["files"]),
+            folder=plan["folder"],
+            commit=plan["commit"],
+            stall=None,
+        )
+        if not plan["files"]:
+            raise Failure("nothing")
+        self.refuse_small_disk(Path(plan["folder"]), total - present)
+        return plan
+
+    def ask(self) -> dict[str, Any]:
+        """Ask the hub once, in a child that the hub's client may fill with what it likes. Raises Failure."""
+        request = {
+            **self.request,
+            "cache_dir": self.launch["cache_dir"],
+            "token_file": self.launch["token_file"],
+            "with_authorization": True,
+        }
+        read_end, write_end = os.pipe()
+        script = Path(__file__).with_name("hub_list.py")
+        child = subprocess.Popen(
+            [sys.executable, str(script), json.dumps(request)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(write_end,),
+            env={**os.environ, protocol.FD_VARIABLE: str(write_end), protocol.PARENT_VARIABLE: str(os.getpid())},
+        )
+        os.close(write_end)
+        data: list[bytes] = []
+        with os.fdopen(read_end, "rb") as pipe:
+            reader = threading.Thread(target=lambda: data.append(pipe.read()), daemon=True)
+            reader.start()
+            while reader.is_alive() and not self.stop.is_set():
+                reader.join(0.1)
+            if self.stop.is_set():
+                child.kill()
+            reader.join()
+        child.wait()
+        self.check()
+        try:
+            message = json.loads(data[0].splitlines()[-1])
+        except (IndexError, ValueError):
+            raise Failure("listing", title="", why=f"status {child.returncode}") from None
+        if message.pop("kind") == "error":
+            raise Failure("listing", title=message["title"], why=message["why"][:2000])
+        return dict(message)
+
+    def refuse_small_disk(self, folder: Path, missing: int) -> None:
+        """Raises Failure if what is missing does not fit."""
+        place = folder
+        while not place.exists():
+            place = place.parent
+        free, reserve = shutil.disk_usage(place).free, int(self.launch.get("reserve", 0))
+        if missing and free < missing + reserve:
+            raise Failure("no_room", needed=missing + reserve, free=free, path=str(folder))
+
+    def has_changed(self, plan: dict[str, Any], name: str | None) -> bool:
+        """Whether the hub lists this file differently by now."""
+        before = [(file["size"], file["identity"]) for file in plan["files"] if file["name"] == name]
+        now = [(file["size"], file["identity"]) for file in self.ask()["files"] if file["name"] == name]
+        return before != now
+
+    # -- fetching ----------------------------------------------------------------------------------
+
+    def fetch(self, plan: dict[str, Any]) -> None:
+        """Fetch and check the plan's files. Raises Failure, _StoppedError."""
+        links = {file["name"]: file["link"] for file in plan["files"]}
+        files = [
+            File(file["name"], file["url"], Path(file["target"]), file["size"], file["identity"])
+            for file in plan["files"]
+        ]
+        record = Record(Path(self.launch["record"]), self.request, plan)
+
+        def checked(file: File) -> None:
+            if links[file.name]:
+                _link(Path(links[file.name]), file.target)
+            record.add(file.name, file.target, file.identity)
+
+        context = hub_http.tls_context()
+        home = hub_http.Site.of(files[0].url)
+        fetcher = Fetcher(
+            _once_each(files),
+            lambda: hub_http.Client(home, self.authorization, self.silent_after, context),
+            hub_queue.options(self.folder.parent)["connections"],
+            lambda file: record.is_good(file.name, file.target, file.identity),
+            checked,
+        )
+        self.say(status="running")
+        try:
+            self.watch(fetcher, files)
+        finally:
+            record.write()
+        for entry in plan["files"]:
+            if entry["link"]:  # also the second name of the same content
+                _link(Path(entry["link"]), Path(entry["target"]))
+
+    def watch(self, fetcher: Fetcher, files: list[File]) -> None:
+        """Run the fetcher in a thread, say how it goes, and give up when nothing has come for too long."""
+        thread = threading.Thread(target=_quietly, args=(fetcher.run,), daemon=True)
+        thread.start()
+        best, best_at = -1, time.monotonic()
+        while thread.is_alive():
+            thread.join(_INTERVAL)
+            done = self.report(fetcher, files)
+            now = time.monotonic()
+            if done > best or not self.is_fetching(files):
+                best, best_at = done, now
+            elif now - best_at > self.patience:
+                trouble = fetcher.trouble
+                code = trouble.code if trouble is not None else "silent"
+                fetcher.stop(Failure("gave_up", reason=code, detail=trouble.detail if trouble is not None else ""))
+            if self.stop.is_set():
+                fetcher.stop()
+                raise _StoppedError
+        self.report(fetcher, files, is_last=True)
+        if fetcher.failure is not None:
+            raise fetcher.failure
+
+    @staticmethod
+    def is_fetching(files: list[File]) -> bool:
+        """Whether bytes are missing; else only hashes are."""
+        return any(file.now_done() < file.size or (file.size == 0 and not file.checked) for file in files)
+
+    def report(self, fetcher: Fetcher, files: list[File], *, is_last: bool = False) -> int:
+        """Write the state; the bytes that are on the disk."""
+        now = time.monotonic()
+        counts = [file.now_done() for file in files]
+        received = fetcher.received
+        self.samples.append((now, received))
+        while len(self.samples) > 2 and now - self.samples[0][0] > _RATE_WINDOW:
+            self.samples.popleft()
+        (_at, first), span = self.samples[0], now - self.samples[0][0]
+        active = [
+            [file.name, file.size, count]
+            for file, count in zip(files, counts, strict=True)
+            if not file.checked and 0 < count <= file.size
+        ][:32]
+        self.say(
+            done=min(sum(counts), sum(file.size for file in files)),
+            total=sum(file.size for file in files),
+            checked=sum(file.size for file in files if file.checked),
+            files_done=sum(file.checked for file in files),
+            fetched=received,
+            rate=(received - first) / span if span >= 0.2 else None,
+            active=active,
+            stall=self.stall(fetcher, files, now),
+        )
+        if is_last or now - self.files_written_at >= 1.0:
+            self.files_written_at = now
+            checked = "".join("1" if file.checked else "0" for file in files)
+            hub_queue.write_json(self.folder / "files.json", {"done": counts, "checked": checked})
+        return sum(counts)
+
+    def stall(self, fetcher: Fetcher, files: list[File], now: float) -> dict[str, Any] | None:
+        """Why nothing comes, once nothing has come for a while."""
+        quiet = now - fetcher.last_byte
+        if quiet < self.stall_after or not self.is_fetching(files):
+            return None
+        trouble = fetcher.trouble if fetcher.trouble_at > fetcher.last_byte else None
+        return {
+            "seconds": quiet,
+            "code": trouble.code if trouble is not None else "silent",
+            "detail": trouble.detail if trouble is not None else "",
+            "next_try": max(0.0, fetcher.next_try - now),
+        }
+
+
+def _once_each(files: list[File]) -> list[File]:
+    """The files without those that have the same content as an earlier one; these follow the earlier one's progress."""
+    first: dict[Path, File] = {}
+    for index, file in enumerate(files):
+        files[index] = first.setdefault(file.target, file)
+    return list(first.values())
+
+
+def _link(link: Path, target: Path) -> None:
+    """Make `link` point to `target`, relatively, as Hugging Face's client does; a copy where links can't be."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    words = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == words:  # noqa: PTH115 - Path.readlink gives a path, not the words
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        temporary.symlink_to(words)
+    except OSError:
+        shutil.copyfile(target, temporary)
+    temporary.replace(link)
+
+
+def _quietly(work: Any) -> None:
+    with contextlib.suppress(Failure):
+        work()
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    if hub_queue.take_job(folder) is None:
+        raise SystemExit(ALREADY_HELD)
+    job = Job(folder)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: job.stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    job.say(status="queued")
+    if os.fork():
+        os._exit(0)
+    job.state["pid"] = os.getpid()
+    job.say()
+    try:
+        job.run()
+    except _StoppedError:
+        job.end_stopped()
+    except Failure as failure:
+        traceback.print_exc()
+        job.end("failed", problem={"code": failure.code, **failure.details})
+    except OSError as error:
+        traceback.print_exc()
+        job.end("failed", problem={"code": "disk", "why": str(error), "path": str(error.filename or "")})
+    except Exception as error:  # noqa: BLE001 - whatever it was, it must be seen
+        traceback.print_exc()
+        job.end("failed", problem={"code": "bug", "why": repr(error)})
+    finally:
+        sys.stderr.flush()
+        os._exit(0)  # threads that still wait for the network are of no use any more
+
+
+if __name__ == "__main__":
+    main()

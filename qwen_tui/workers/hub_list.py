@@ -1,0 +1,169 @@
+"""Ask a hub, through its own client, what a model consists of; and say where its client would keep each file.
+
+Runs under qwen-tui's interpreter. Request: {"hub", "model", "revision", "cache_dir", "endpoint", "include", "exclude",
+"token_file", "with_authorization"}. Result: {"folder", "commit", "files": [{"name", "url", "target", "link", "size",
+"identity", "present"}], "left_out", "refs", "authorization"}. Empty texts mean the hub's defaults. target: the file
+with the bytes. link: a symbolic link to be made to it, or empty. identity: "sha256:…" or "git:…", or empty. present:
+bytes on the disk. refs: {file: text} to be written at the end. authorization: headers, if asked for, else {}.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qwen_tui.workers import hub_parts, protocol
+else:
+    import hub_parts
+    import protocol
+
+
+class NotAFileNameError(ValueError):
+    """The hub lists a name that would lie outside the model's folder."""
+
+
+def main(request: dict[str, Any]) -> dict[str, Any]:
+    token = _token(request.get("token_file", ""))
+    ask = _huggingface if request["hub"] == "huggingface" else _modelscope
+    answer = ask(request, token)
+    chosen = [file for file in answer["files"] if _is_wanted(file["name"], request)]
+    for file in chosen:
+        _refuse_outside(file["name"])
+        file["present"] = _present(file)
+    answer["left_out"] = len(answer["files"]) - len(chosen)
+    answer["files"] = chosen
+    if not request.get("with_authorization"):
+        answer["authorization"] = {}
+    return answer
+
+
+def _token(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() if file else ""
+    except OSError:
+        return ""
+
+
+def _is_wanted(name: str, request: dict[str, Any]) -> bool:
+    include, exclude = request.get("include") or [], request.get("exclude") or []
+    if include and not any(fnmatch.fnmatch(name, glob) for glob in include):
+        return False
+    return not any(fnmatch.fnmatch(name, glob) for glob in exclude)
+
+
+def _refuse_outside(name: str) -> None:
+    parts = name.split("/")
+    if name.startswith("/") or "\0" in name or any(part in ("", ".", "..") for part in parts):
+        raise NotAFileNameError(repr(name))
+
+
+def _identity(kind: str, digest: str | None) -> str:
+    """ "sha256:…" or "git:…"; empty where the hub tells no such hash."""
+    length = 64 if kind == "sha256" else 40
+    return f"{kind}:{digest.lower()}" if digest and re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", digest) else ""
+
+
+def _present(file: dict[str, Any]) -> int:
+    target, size = Path(file["target"]), int(file["size"])
+    try:
+        if target.stat().st_size == size:
+            return size
+    except OSError:
+        pass
+    return hub_parts.present(target, file["identity"] or file["url"], size)
+
+
+# -- ModelScope ------------------------------------------------------------------------------------
+
+
+def _modelscope(request: dict[str, Any], token: str) -> dict[str, Any]:
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from modelscope_hub import HubApi
+
+    model, revision = request["model"], request.get("revision") or "master"
+    api = HubApi(endpoint=request.get("endpoint") or None, token=token or None)
+    if not request.get("endpoint"):
+        # The client knows two sites, and asks which of them has the model.
+        api = HubApi(endpoint=api.resolve_endpoint_for_read(model), token=token or None)
+    entries = api.list_repo_files(model, "model", revision=revision, recursive=True)
+    names = [str(entry.path) for entry in entries if str(entry.path)]
+    # Folders are listed too, and the answer does not always say which ones they are.
+    folders = {name[:end] for name in names for end, character in enumerate(name) if character == "/"}
+    folder = _modelscope_folder(Path(request["cache_dir"]), model, revision)
+    legacy = api.legacy
+    files = [
+        {
+            "name": entry.path,
+            "url": legacy.get_download_url(model, "model", entry.path, revision),
+            "target": str(folder / entry.path),
+            "link": "",
+            "size": int(entry.size or 0),
+            "identity": _identity("sha256", entry.sha256),
+        }
+        for entry in entries
+        if entry.path and entry.path not in folders and entry.type != "tree"
+    ]
+    known = legacy.token or ""
+    # As the client does it: the older part of the hub reads the cookie, the newer one the header.
+    authorization = {"Authorization": f"Bearer {known}", "Cookie": f"m_session_id={known}"} if known else {}
+    return {"folder": str(folder), "commit": revision, "files": files, "refs": {}, "authorization": authorization}
+
+
+def _modelscope_folder(cache: Path, model: str, revision: str) -> Path:
+    """Where the client keeps this model: an older layout where the model is there in it already, else today's."""
+    from modelscope.hub.utils.utils import find_reusable_legacy_repo_dir
+
+    owner, name = model.split("/", 1)
+    dotless = name.replace(".", "___")
+    for older in (cache / "models" / owner / dotless, cache / "hub" / "models" / owner / dotless):
+        if older.is_dir() and any(older.iterdir()):
+            return older
+    legacy = find_reusable_legacy_repo_dir(model, "model", str(cache))
+    if legacy:
+        return Path(legacy)
+    return cache / "models" / model.replace("/", "--") / "snapshots" / revision
+
+
+# -- Hugging Face ----------------------------------------------------------------------------------
+
+
+def _huggingface(request: dict[str, Any], token: str) -> dict[str, Any]:
+    from huggingface_hub import HfApi, get_token, hf_hub_url
+
+    model, revision = request["model"], request.get("revision") or "main"
+    endpoint = request.get("endpoint") or None
+    known = token or get_token() or ""
+    api = HfApi(endpoint=endpoint, token=known or False, library_name="qwen-tui")
+    info = api.model_info(model, revision=revision, files_metadata=True, timeout=30)
+    commit = info.sha or revision
+    _refuse_outside(commit)
+    root = Path(request["cache_dir"]) / f"models--{model.replace('/', '--')}"
+    folder = root / "snapshots" / commit
+    files = []
+    for entry in info.siblings or []:
+        sha256 = _identity("sha256", entry.lfs.sha256 if entry.lfs is not None else "")
+        identity = sha256 or _identity("git", entry.blob_id)
+        blob = identity.partition(":")[2]
+        # The client names the file with the bytes by its hash and links to it.
+        target = root / "blobs" / blob if blob else folder / entry.rfilename
+        files.append(
+            {
+                "name": entry.rfilename,
+                "url": hf_hub_url(model, entry.rfilename, revision=commit, endpoint=endpoint),
+                "target": str(target),
+                "link": str(folder / entry.rfilename) if blob else "",
+                "size": int(entry.size or 0),
+                "identity": identity,
+            }
+        )
+    refs = {str(root / "refs" / revision): commit} if revision != commit else {}
+    authorization = {"Authorization": f"Bearer {known}"} if known else {}
+    return {"folder": str(folder), "commit": commit, "files": files, "refs": refs, "authorization": authorization}
+
+
+if __name__ == "__main__":
+    protocol.run(main)
