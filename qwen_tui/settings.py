@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -75,28 +76,38 @@ def load(paths: Paths) -> Settings:
 
 def _from_table(data: dict[str, Any], file: Path) -> Settings:
     settings = Settings()
-    known = {entry.name: type(getattr(settings, entry.name)) for entry in fields(Settings)}
+    check_table(data, {entry.name: type(getattr(settings, entry.name)) for entry in fields(Settings)}, file)
     for key, value in data.items():
-        if key not in known:
+        setattr(settings, key, value)
+    return settings
+
+
+def check_table(data: Mapping[str, Any], kinds: Mapping[str, type], file: Path) -> None:
+    """Check that `data`, read from `file`, has only keys of `kinds`, each with a value of its kind.
+
+    kinds: key → dict, list (of texts), int or str. Raises SettingsError naming the file and the key.
+    """
+    for key, value in data.items():
+        if key not in kinds:
             import difflib
 
-            near = difflib.get_close_matches(key, known, 1)
+            near = difflib.get_close_matches(key, kinds, 1)
             raise SettingsError(
-                _("{file}: there is no setting “{key}”").format(file=file, key=key),
+                _("{file}: there is no key “{key}”").format(file=file, key=key),
                 "",
                 _("Did you mean “{near}”?").format(near=near[0])
                 if near
-                else _("Known are: {names}").format(names=", ".join(known)),
+                else _("Known are: {names}").format(names=", ".join(kinds)),
             )
         is_list = isinstance(value, list)
-        if type(value) is not known[key] or (is_list and not all(isinstance(entry, str) for entry in value)):
+        # True is an int, too; and a table read by another parser may be a dict's subclass.
+        is_of_kind = isinstance(value, kinds[key]) and not isinstance(value, bool)
+        if not is_of_kind or (is_list and not all(isinstance(entry, str) for entry in value)):
             raise SettingsError(
                 _("{file}: “{key}” must be {kind}, not {value}").format(
-                    file=file, key=key, kind=_(_KINDS[known[key]]), value=repr(value)
+                    file=file, key=key, kind=_(_KINDS[kinds[key]]), value=repr(value)
                 )
             )
-        setattr(settings, key, value)
-    return settings
 
 
 def save(paths: Paths, **changes: Any) -> None:

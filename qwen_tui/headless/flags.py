@@ -101,7 +101,11 @@ async def refuse_wrong_arguments(words: Sequence[str], engine: Engine, paths: Pa
     raise UsageError(
         first.text,
         "\n".join(str(problem) for problem in others),
-        _("Did you mean “{near}”?").format(near=first.suggestion)
-        if first.suggestion
-        else _("`qwen-tui flags {name}` tells what there is").format(name=first.word.lstrip("-").split("=")[0]),
+        (
+            _("Did you mean “{near}”?").format(near=first.suggestion)
+            if first.suggestion
+            else _("`qwen-tui flags {name}` tells what there is").format(name=first.word.lstrip("-").split("=")[0])
+        )
+        + "\n"
+        + _("`--no-check` starts it all the same"),
     )

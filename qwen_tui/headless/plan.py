@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qwen_tui.engine.arguments import ArgumentSchema
 from qwen_tui.engine.find import Engine
-from qwen_tui.errors import EngineError
+from qwen_tui.errors import EngineError, UsageError
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.server.spec import ServerSpec
@@ -45,6 +45,25 @@ async def print_plan(spec: ServerSpec, engine: Engine, paths: Paths, *, as_json:
     else:
         _print(plan, spec.shell_command(engine.python))
     return 0 if plan.can_start else 1
+
+
+async def refuse_what_would_fail(spec: ServerSpec, engine: Engine, paths: Paths) -> None:
+    """Before a start: raise UsageError if its plan says that it would fail. Well under two seconds; more with Ray."""
+    from qwen_tui.server.plan import make_plan
+    from qwen_tui.server.ray_status import with_ray
+
+    plan = await asyncio.to_thread(make_plan, spec, engine, paths)
+    plan = await asyncio.to_thread(with_ray, plan, engine)
+    stops = [line for line in plan.lines if line.level == "stop"]
+    if not stops:
+        return
+    first, *others = stops
+    hints = [first.remedy, _("`--no-check` starts it all the same, `--plan` shows every line")]
+    raise UsageError(
+        _("It would fail: {text}").format(text=_plain(first.text)),
+        "\n".join(_plain(line.text) for line in others),
+        "\n".join(_plain(hint) for hint in hints if hint),
+    )
 
 
 def _print(plan: Plan, command: str) -> None:

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="", help=_("the Python, or the environment, that has vLLM"))
     parser.add_argument("--no-wait", action="store_true", help=_("do not wait until it is ready"))
     parser.add_argument("--plan", action="store_true", help=_("check whether it can start, and start nothing"))
+    parser.add_argument(
+        "--no-check", action="store_true", help=_("start it even if the plan or the engine's arguments are against it")
+    )
     parser.add_argument("--json", action="store_true", help=_("print the server as JSON"))
     parser.epilog = _("What stands after `--` is handed to vLLM as it is: qwen-tui serve MODEL -- --enforce-eager")
 
@@ -113,7 +116,7 @@ def _spec(arguments: argparse.Namespace, profile: Profile, taken: list[str]) -> 
 async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     from qwen_tui.engine.find import find_engine
     from qwen_tui.headless.flags import refuse_wrong_arguments
-    from qwen_tui.headless.plan import print_plan
+    from qwen_tui.headless.plan import print_plan, refuse_what_would_fail
     from qwen_tui.headless.start import print_start
     from qwen_tui.server.quiet import quieted, without_quiet_words
     from qwen_tui.server.reach import warnings
@@ -128,8 +131,11 @@ async def _serve(arguments: argparse.Namespace, paths: Paths, settings: Settings
         spec = await asyncio.to_thread(quieted, spec, engine, paths)
         if arguments.plan:
             return await print_plan(spec, engine, paths, as_json=arguments.json)
-        # Only what a person wrote: asking an engine for its arguments takes ten seconds the first time.
-        await refuse_wrong_arguments(without_quiet_words(spec.extra_args), engine, paths)
+        if not arguments.no_check:
+            # Only what a person wrote: asking an engine for its arguments takes ten seconds the first time.
+            await refuse_wrong_arguments(without_quiet_words(spec.extra_args), engine, paths)
+            if spec.name not in taken:  # what runs already is told in other words
+                await refuse_what_would_fail(spec, engine, paths)
         print(spec.shell_command(engine.python), file=sys.stderr, flush=True)
         for warning in warnings(spec):
             print(_("Note: {text}").format(text=warning), file=sys.stderr, flush=True)

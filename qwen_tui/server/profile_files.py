@@ -12,6 +12,7 @@ from qwen_tui.errors import SettingsError, UsageError
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.profiles import RESTART_POLICIES, VARIABLE, FlagValue, Profile
+from qwen_tui.settings import check_table
 
 #: Of a file: key → what it holds.
 _KINDS: dict[str, type] = {
@@ -159,27 +160,7 @@ def _read(file: Path) -> Profile:
 
 
 def _from_table(data: dict[str, Any], file: Path) -> Profile:
-    known = _KINDS
-    for key, value in data.items():
-        if key not in known:
-            import difflib
-
-            near = difflib.get_close_matches(key, known, 1)
-            raise SettingsError(
-                _("{file}: there is no key “{key}”").format(file=file, key=key),
-                "",
-                _("Did you mean “{near}”?").format(near=near[0])
-                if near
-                else _("Known are: {names}").format(names=", ".join(known)),
-            )
-        kind = _KINDS[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            words = {dict: _("a table"), str: _("a text"), int: _("a whole number")}
-            raise SettingsError(
-                _("{file}: “{key}” must be {kind}, not {value}").format(
-                    file=file, key=key, kind=words[kind], value=repr(value)
-                )
-            )
+    check_table(data, _KINDS, file)
     if data.get("restart", "no") not in RESTART_POLICIES:
         raise SettingsError(
             _("{file}: “{key}” must be one of {choices}").format(

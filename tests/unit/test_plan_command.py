@@ -38,8 +38,27 @@ def test_a_typo_stops_a_start_before_it_began(cli: Run, fake_environment: Path) 
     assert again.stderr.splitlines() == [
         "qwen-tui: vLLM has no argument --enforce-eagr",
         "  Did you mean “--enforce-eager”?",
+        "  `--no-check` starts it all the same",
     ]
     assert json.loads(cli("ps", "--json").stdout) == []
+
+
+def test_what_the_plan_stops_at_is_not_started_unless_told_to(
+    cli: Run, fake_environment: Path, tmp_path: Path
+) -> None:
+    options = ("serve", str(tmp_path), "--name", "one", "--engine", str(fake_environment), "--port", "18392")
+    refused = cli(*options)
+    assert refused.returncode == 2
+    assert "It would fail" in refused.stderr
+    assert "config.json" in refused.stderr
+    assert "--no-check" in refused.stderr
+    assert json.loads(cli("ps", "--json").stdout) == []
+    started = cli(*options, "--no-check", "--no-wait", "--json")
+    try:
+        assert started.returncode == 0, started.stderr
+        assert json.loads(started.stdout)["pid"]
+    finally:
+        assert cli("stop", "one").returncode == 0
 
 
 def test_flags_are_listed_and_searched(cli: Run, fake_environment: Path) -> None:
