@@ -126,6 +126,7 @@ def _models_in(place: Place, folder: Path, names: tuple[str, ...]) -> Iterator[F
     source: Source = "modelscope" if owned else "qwen-tui" if place.source == "qwen-tui" else "folder"
     has_weights = any(name.endswith((".safetensors", ".bin", ".pt", ".pth", ".index.json")) for name in names)
     is_model = bool(present & _CONFIGS) and (has_weights or bool(owned) or _is_configuration(folder, present))
+    is_model |= "model_index.json" in present  # its weights lie in folders of their own
     if is_model or (owned and has_weights):
         yield Found(owned or folder.name, folder, folder, source, "", names)
         return

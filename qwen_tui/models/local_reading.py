@@ -114,7 +114,7 @@ def _files(path: Path) -> _Files:
     """Every regular file in the folder, or the .gguf file with its further parts."""
     found: dict[str, os.stat_result] = {}
     dangling: list[str] = []
-    for file in _below(path) if path.is_dir() else _parts(path):
+    for file in _below(path) if path.is_dir() else parts_of(path):
         name = str(file.relative_to(path)) if path.is_dir() else file.name
         try:
             status = file.stat()
@@ -134,7 +134,8 @@ def _below(folder: Path) -> Iterable[Path]:
             yield Path(parent, name)
 
 
-def _parts(path: Path) -> list[Path]:
+def parts_of(path: Path) -> list[Path]:
+    """A .gguf file and, where it is the first of several, the further parts."""
     stem, parts, _rest = path.name.partition("-00001-of-")
     return sorted(path.parent.glob(f"{glob_escape(stem)}-?????-of-*.gguf")) if parts else [path]
 
