@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.cells import cell_len, chop_cells
 
 from qwen_tui.logs.filters import Filter, Sieve
+from qwen_tui.logs.page import Page, Row
 from qwen_tui.logs.parse import LogLine, parse
 from qwen_tui.logs.reader import FileState, LogError, LogReader, Snapshot
 from qwen_tui.logs.search import Finder
@@ -24,50 +24,6 @@ from qwen_tui.logs.statistics import figures_of
 
 #: Seconds between two looks at what a long search for lines that pass the filter has found so far.
 PUBLISH_INTERVAL = 0.15
-
-
-class Row(NamedTuple):
-    """One row of the screen: the part number `part` (from 0) of a wrapped line, or all of an unwrapped one."""
-
-    line: LogLine
-    part: int
-    text: str
-
-
-class Page(NamedTuple):
-    """What the screen shows at one moment.
-
-    rows: from the top; fewer than the screen has where the log is short.
-    start, end: bytes, from the first shown line's start to the end of the last one. size: of the file, bytes.
-    first: where the first line starts that is left; 0 unless what was rotated out has been deleted.
-    following: whether the newest lines are shown as they come. cursor: the offset of the current line, while paused.
-    exists: whether there is a file. error: why it can't be read.
-    is_partial: whether lines that pass the filter are still being looked for.
-    """
-
-    rows: tuple[Row, ...] = ()
-    start: int = 0
-    end: int = 0
-    size: int = 0
-    first: int = 0
-    following: bool = True
-    cursor: int | None = None
-    exists: bool = False
-    error: LogError | None = None
-    is_partial: bool = False
-
-    @property
-    def lines(self) -> list[LogLine]:
-        """The lines that show, each once."""
-        return list({row.line.offset: row.line for row in self.rows}.values())
-
-    @property
-    def current(self) -> LogLine | None:
-        """The line with the cursor; the last one that shows where there is no cursor."""
-        for row in self.rows:
-            if row.line.offset == self.cursor:
-                return row.line
-        return self.rows[-1].line if self.rows else None
 
 
 class Pager:
@@ -107,6 +63,21 @@ class Pager:
     def progress(self) -> tuple[int, int]:
         """Bytes that the look for lines that pass the filter has gone through, and has to at most."""
         return (self._finder.done, self._finder.total) if self._finder else (0, 0)
+
+    def passing_text(self, most: int) -> tuple[str, int] | None:
+        """The text of all lines that pass the filter, and how many they are; None where it has more than `most` bytes.
+
+        most: bytes in UTF-8, newlines between the lines included.
+        """
+        lines: list[str] = []
+        size = -1
+        with self._open() as snapshot:
+            for line in self._lines_after(snapshot, 0):
+                lines.append(line.text)
+                size += len(line.text.encode("utf-8", "replace")) + 1
+                if size > most:
+                    return None
+        return "\n".join(lines), len(lines)
 
     # What happens by itself
 

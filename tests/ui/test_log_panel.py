@@ -210,6 +210,25 @@ async def test_export_writes_what_passes(log: Path, tmp_path: Path) -> None:
         await wait_until(pilot, lambda: any("nothing is overwritten" in text for text in host.told))
 
 
+async def test_what_passes_the_filter_is_copied_unless_it_is_too_much(log: Path) -> None:
+    async with Host(log).run_test(size=(80, 12)) as pilot:
+        host = await opened(pilot)
+        await pilot.press("L", "L")
+        await wait_until(pilot, lambda: host.lines[-1].endswith("ERROR 951"))
+        await pilot.press("Y")
+        await wait_until(pilot, lambda: "Copied 20 lines" in host.told)
+        assert host.clipboard.splitlines() == [line for line in log.read_text().splitlines() if "ERROR" in line]
+        with log.open("a") as file:
+            file.writelines(f"ERROR a long line {number} {'x' * 500}\n" for number in range(200))
+        await pilot.press("Y")
+        await wait_until(pilot, lambda: "too much for the clipboard" in host.told[-1])
+        assert "72 kB" in host.told[-1]
+        assert len(host.clipboard.splitlines()) == 20
+        await answer(pilot, "&", "nothing at all")
+        await pilot.press("Y")
+        await wait_until(pilot, lambda: host.told[-1] == "There is no line to copy")
+
+
 async def test_a_long_look_shows_its_progress_and_gives_way_to_keys(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from textual import events
 from textual.app import App, ComposeResult
+from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.screen import Screen
+from textual.selection import Selection
 
 from qwen_tui import i18n
 from qwen_tui.ui.screens.logs import LogsScreen
@@ -153,6 +155,9 @@ async def test_copying_takes_the_current_line_or_all_that_show(log: Path) -> Non
         await pilot.press("Y")
         assert host.clipboard == "\n".join(numbers(990, 999))
         assert [toast.message for toast in host._notifications][-1] == "Copied 10 lines"
+        host.screen.selections = {host.view: Selection(Offset(5, 1), Offset(6, 2))}
+        await pilot.press("y")
+        assert host.clipboard == "991\nline 9"
 
 
 async def test_the_wheel_and_the_mouse(log: Path) -> None:

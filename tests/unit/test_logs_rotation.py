@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import gzip
 import os
@@ -14,17 +15,21 @@ from unittest import mock
 
 import pytest
 
+from qwen_tui.headless import logs as command
 from qwen_tui.logs import reader as reader_module
 from qwen_tui.logs import rotation
 from qwen_tui.logs.archive import archives
 from qwen_tui.logs.export import export
-from qwen_tui.logs.filters import Filter
+from qwen_tui.logs.filters import Filter, Pattern, Sieve
 from qwen_tui.logs.follow import Tail
+from qwen_tui.logs.pager import Pager
 from qwen_tui.logs.parse import Level
 from qwen_tui.logs.reader import LogError, LogReader
 from qwen_tui.logs.rotation import prune, rotate
 from qwen_tui.logs.runs import runs
 from qwen_tui.logs.search import Cancelled
+from qwen_tui.logs.seek import Seeker
+from qwen_tui.logs.survey import Survey
 
 #: Writes lines as fast as it can, as many as it is told, again and again; ends when it is told nothing more.
 WRITER = """
@@ -248,6 +253,44 @@ def test_a_log_of_one_unfinished_line_is_cut_somewhere(tmp_path: Path, log: Path
     assert rotate(other, 100_000).archive == archives(other)[0]
     assert archives(other)[0].end == 200_000
     assert everything(other) == b"x" * 300_000
+
+
+def test_a_screen_a_search_and_a_command_go_back_into_the_archives(
+    log: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    rotate(log, 300_000)
+    last = rotate(log, 100_000).archive
+    assert last is not None
+    pager = Pager(log, height=10)
+    pager.jump_to(last.end)
+    for _turn in range(20):
+        pager.cursor_up()
+    above = [int(line.text.split()[1]) for line in pager.page.lines]
+    assert above == list(range(above[0], above[0] + 10))
+    assert pager.page.end < last.end
+    pager.home()
+    assert [line.text.encode() for line in pager.page.lines] == numbered(10)
+    sieve = Sieve(Filter(), Pattern.of("99[0-9] "))
+    pager.follow()
+    seeker = Seeker(pager, sieve)
+    found = []
+    while seeker.previous():
+        found.append(int(pager.page.current.text.split()[1]))  # type: ignore[union-attr]
+    assert found == [number for number in range(9999, 0, -1) if number % 1000 > 989]
+    survey = Survey(pager.reader, sieve)
+    while survey.advance(1):
+        pass
+    assert survey.total == 100
+    current = pager.page.current
+    assert current is not None
+    assert (current.text.split()[1], survey.number_of(current.offset)) == ("990", 1)
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    for words in (["--grep", " 10 "], ["--grep", " 10 ", "-n", "1"], ["--raw", "--grep", " 10 "]):
+        assert command.print_log(log, parser.parse_args(["name", *words])) == 0
+        assert capfdbinary.readouterr().out.splitlines() == numbered(1, 10)
+    assert command.print_log(log, parser.parse_args(["name", "-n", "all"])) == 0
+    assert not first_difference(capfdbinary.readouterr().out.splitlines(), numbered(10_000))
 
 
 # Export

@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from qwen_tui.i18n import _
-from qwen_tui.logs.pager import Page, Row
+from qwen_tui.logs.page import Page, Row
 from qwen_tui.logs.parse import Level
 from qwen_tui.progress import format_bytes
 

@@ -13,7 +13,8 @@ from textual.widget import Widget
 
 from qwen_tui.i18n import _
 from qwen_tui.logs.filters import Filter, Pattern, Sieve
-from qwen_tui.logs.pager import Page, Pager
+from qwen_tui.logs.page import Page
+from qwen_tui.logs.pager import Pager
 from qwen_tui.logs.parse import Level, LogLine
 from qwen_tui.logs.reader import LogError
 from qwen_tui.logs.seek import Seeker

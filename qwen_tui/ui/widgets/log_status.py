@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen_tui.i18n import _, ngettext
 from qwen_tui.logs.filters import Pattern
-from qwen_tui.logs.pager import Page
+from qwen_tui.logs.page import Page
 from qwen_tui.logs.plain_text import plain_text
 from qwen_tui.logs.survey import Survey
 from qwen_tui.progress import format_bytes

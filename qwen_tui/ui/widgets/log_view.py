@@ -15,13 +15,15 @@ from textual.geometry import Region
 from textual.selection import Selection
 from textual.strip import Strip
 
-from qwen_tui.i18n import N_, _, ngettext
-from qwen_tui.logs.pager import Page, Pager
+from qwen_tui.i18n import N_
+from qwen_tui.logs.page import Page
+from qwen_tui.logs.pager import Pager
 from qwen_tui.logs.reader import LogError
 from qwen_tui.logs.search import Cancelled
 from qwen_tui.ui.rooms import DO, MOVE
+from qwen_tui.ui.widgets.log_copying import LogCopying
 from qwen_tui.ui.widgets.log_rows import GUTTER, NAMES, SCROLLBAR, DrawnRow, RowPainter, draw_rows, shown_text
-from qwen_tui.ui.widgets.log_seeking import LogSeeking, Operation
+from qwen_tui.ui.widgets.log_seeking import Operation
 from qwen_tui.ui.widgets.log_status import empty_text, search_text, status
 
 #: Seconds between two looks at the file while it is on the screen.
@@ -36,7 +38,7 @@ WHEEL_ROWS = 3
 SIDE_STEP = 16
 
 
-class LogView(LogSeeking, can_focus=True):
+class LogView(LogCopying, can_focus=True):
     """The log at a path, or what to press where there is none.
 
     Files are read in a thread, one operation after the other; the event loop only draws.
@@ -63,7 +65,7 @@ class LogView(LogSeeking, can_focus=True):
         Binding("f", "follow", N_("follow/pause"), id="logs.follow", group=DO),
         Binding("W", "wrap", N_("wrap"), id="logs.wrap", group=DO),
         Binding("y", "copy_line", N_("copy line"), id="logs.copy_line", group=DO),
-        Binding("Y", "copy_page", N_("copy what shows"), id="logs.copy_page", group=DO, show=False),
+        Binding("Y", "copy_page", N_("copy what shows, or all that passes"), id="logs.copy_page", group=DO, show=False),
         Binding("up,k", "cursor_up", N_("line up"), id="logs.up", group=MOVE, show=False),
         Binding("down,j", "cursor_down", N_("line down"), id="logs.down", group=MOVE, show=False),
         Binding("pageup", "page_up", N_("page up"), id="logs.page_up", group=MOVE, show=False),
@@ -195,6 +197,7 @@ class LogView(LogSeeking, can_focus=True):
             for text in self._news:
                 self.notify(text, severity="warning", markup=False)
             self._news.clear()
+            self.put_on_clipboard()
 
     async def _perform(self, pager: Pager, operations: list[Operation]) -> None:
         """Do them in a thread; what a long one has found so far is drawn meanwhile."""
@@ -348,21 +351,6 @@ class LogView(LogSeeking, can_focus=True):
         longest = max((len(row.text) for row in self._page.rows), default=0)
         self._column = min(max(0, self._column + direction * SIDE_STEP), 2 * longest)
         self._draw(self._page)
-
-    def action_copy_line(self) -> None:
-        line = self._page.current
-        if line is None:
-            self.notify(_("There is no line to copy"), severity="warning", markup=False)
-            return
-        self.app.copy_to_clipboard(line.text)
-        self.notify(line.text[:200], title=_("Copied this line"), markup=False)
-
-    def action_copy_page(self) -> None:
-        lines = self._page.lines
-        self.app.copy_to_clipboard("\n".join(line.text for line in lines))
-        self.notify(
-            ngettext("Copied {count} line", "Copied {count} lines", len(lines)).format(count=len(lines)), markup=False
-        )
 
 
 def _perform(pager: Pager, operations: list[Operation]) -> None:
