@@ -16,7 +16,8 @@ from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.keys import declared_bindings
 from qwen_tui.ui.screens.flags import FlagsScreen
 from qwen_tui.ui.screens.plan import PlanScreen
-from qwen_tui.ui.screens.server_form import FormSwitch, ServerForm
+from qwen_tui.ui.screens.server_form import ServerForm
+from qwen_tui.ui.screens.server_form_view import FormSwitch
 from qwen_tui.ui.services import Services
 
 from .conftest import ENGINE, ready, running, starting, wait_until, with_servers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -16,8 +17,10 @@ from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.keys import declared_bindings
 from qwen_tui.ui.screens.dialogs import Confirm
 from qwen_tui.ui.screens.profile_dialogs import AskName, ImportScreen
+from qwen_tui.ui.screens.profile_form import ProfileForm
 from qwen_tui.ui.screens.profiles import ProfilesScreen
-from qwen_tui.ui.screens.server_form import FormSwitch, ServerForm
+from qwen_tui.ui.screens.server_form import ServerForm
+from qwen_tui.ui.screens.server_form_view import FormSwitch
 from qwen_tui.ui.services import Services
 
 from .conftest import running, wait_until, with_servers
@@ -142,3 +145,28 @@ async def test_a_broken_file_is_named_and_does_not_hide_the_others(services: Ser
         await open_profiles(app, pilot)
         await wait_until(pilot, lambda: "“modle”" in str(app.screen.query_one("#note", Static).content))
         assert str(file) in str(app.screen.query_one("#note", Static).content)
+
+
+async def test_a_profile_is_edited_and_nothing_is_started(services: Services) -> None:
+    save_profile(services.paths, MINE)
+    fake = with_servers(services)
+    async with running(services) as (app, pilot):
+        screen = await open_profiles(app, pilot)
+        await pilot.press("e")
+        await opened(pilot, app, ProfileForm, lambda: bool(app.screen.query("#field-model")))
+        assert "mine" in str(app.screen.query_one("#title", Static).content)
+        assert value_of(app, "port") == ""
+        app.screen.query_one("#field-max_model_len", Input).value = "no number"
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: "whole number" in str(app.screen.query_one("#error-max_model_len").content))  # type: ignore[attr-defined]
+        app.screen.query_one("#field-max_model_len", Input).value = "1024"
+        app.screen.query_one("#field-model", Input).value = ""
+        await pilot.press("ctrl+s")
+        await opened(pilot, app, ProfilesScreen, lambda: "1024" in details(app))
+        kept = load_profile(services.paths, "mine")
+        assert kept == dataclasses.replace(MINE, model="", flags={"max-model-len": 1024, "seed": 7})
+        await pilot.press("down", "e")
+        await opened(pilot, app, ProfileForm, lambda: bool(app.screen.query("#field-model")))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: app.screen is screen)
+    assert not [call for call in fake.calls if call[0] == "start"]

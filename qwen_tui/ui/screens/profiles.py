@@ -40,6 +40,7 @@ class ProfilesScreen(ModalScreen[Profile | None], inherit_bindings=False):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "use", N_("into the form"), id="profiles.use", group=DO),
         Binding("n", "new", N_("new"), id="profiles.new", group=DO),
+        Binding("e", "edit", N_("edit"), id="profiles.edit", group=DO),
         Binding("C", "clone", N_("clone"), id="profiles.clone", group=DO),
         Binding("i", "import_command", N_("import"), id="profiles.import", group=DO),
         Binding("y", "copy_command", N_("copy command"), id="profiles.copy_command", group=DO),
@@ -134,6 +135,19 @@ class ProfilesScreen(ModalScreen[Profile | None], inherit_bindings=False):
 
     def action_new(self) -> None:
         self.dismiss(Profile(""))
+
+    def action_edit(self) -> None:
+        if self.chosen is not None:
+            self.run_worker(self._edit(self.chosen), group="profile", exclusive=True)
+
+    async def _edit(self, profile: Profile) -> None:
+        from qwen_tui.ui.screens.profile_form import ProfileForm
+
+        if profile.is_starter:  # what is kept of it is this user's own
+            profile = dataclasses.replace(profile, description=_(profile.description))
+        kept = await self.app.push_screen_wait(ProfileForm(profile))
+        if kept is not None:
+            await self._read(kept)
 
     def action_cancel(self) -> None:
         self.dismiss(None)

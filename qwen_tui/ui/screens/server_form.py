@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.timer import Timer
@@ -26,7 +27,6 @@ from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.server_form_engine import EngineOfForm
 from qwen_tui.ui.screens.server_form_fields import (
     FIELDS,
-    PLACEHOLDERS,
     SWITCHES,
     FormState,
     Reading,
@@ -34,22 +34,16 @@ from qwen_tui.ui.screens.server_form_fields import (
     state_of_profile,
     state_of_spec,
 )
+from qwen_tui.ui.screens.server_form_view import rows, warnings
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
+from qwen_tui.ui.widgets.prose import Prose
 
 if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
 
 #: Seconds after the last letter until the engine is looked for and the plan is made.
 _PAUSE = 0.5
-
-
-class FormSwitch(Checkbox):
-    """A check box whose state can be told without its colour."""
-
-    @property
-    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802 - Textual's name
-        return "X" if self.value else " "
 
 
 class ServerForm(ModalScreen[str | None], inherit_bindings=False):
@@ -103,30 +97,14 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         with Vertical(id="form"):
             yield Static(Content.styled(self._title(), "bold"), id="title")
             with VerticalScroll(id="fields", can_focus=False):
-                for field, label in FIELDS.items():
-                    with Horizontal(classes="row"):
-                        yield Static(Content(_(label)), classes="label")
-                        yield Input(
-                            plain(self._first.fields.get(field, "")),
-                            placeholder=_(PLACEHOLDERS.get(field, "")),
-                            id=f"field-{field}",
-                            compact=True,
-                            select_on_focus=False,
-                        )
-                    yield Static(id=f"error-{field}", classes="error")
-                with Horizontal(classes="row"):
-                    yield Static(Content(""), classes="label")
-                    for switch, label in SWITCHES.items():
-                        on = switch in self._first.switches
-                        yield FormSwitch(Content(_(label)), on, id=f"switch-{switch}", compact=True)
-                yield Static(id="warning")
-                yield Static(id="engine")
-                yield Static(id="differs")
-                yield Static(id="command")
-            yield Static(id="verdict")
-            yield Static(id="trouble")
-            yield Button(_("Start"), id="start", compact=True, variant="primary")
+                yield from rows(self._first)
+            yield Prose(id="verdict")
+            yield Prose(id="trouble")
+            yield Button(self._button(), id="start", compact=True, variant="primary")
             yield KeyBar()
+
+    def _button(self) -> str:
+        return _("Start")
 
     def _title(self) -> str:
         if self._edit is not None:
@@ -206,16 +184,20 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         others = [status for status in self._qwen.statuses if self._edit is None or status.name != self._edit.name]
         living = {status.name: status for status in others if status.state.is_alive}
         self._read = read(self._state(), tuple(living))
-        self._errors = list(self._read.errors)
+        self._errors = [*self._read.errors, *self._conflicts(living)]
+        self._draw()
+
+    def _conflicts(self, living: Mapping[str, ServerStatus]) -> list[FieldError]:
+        """What the fields ask for that other servers have."""
+        errors = []
         spec, known = self._read.spec, self._read.known
         if "name" in known and spec.name in living:
-            self._errors.append(FieldError("name", _("Name: “{name}” runs already").format(name=spec.name)))
+            errors.append(FieldError("name", _("Name: “{name}” runs already").format(name=spec.name)))
         for status in living.values():
             if "port" in known and status.spec.port == spec.port:
-                self._errors.append(
-                    FieldError("port", _("Port: {port} is used by “{name}”").format(port=spec.port, name=status.name))
-                )
-        self._draw()
+                text = _("Port: {port} is used by “{name}”").format(port=spec.port, name=status.name)
+                errors.append(FieldError("port", text))
+        return errors
 
     def _settle(self) -> None:
         """Typing has paused: do what takes longer."""
@@ -268,7 +250,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         model = self._read.spec.model if "model" in self._read.known else ""
         name = self.query_one("#field-name", Input)
         name.placeholder = name_for(model, self._read.spec.served_model_name) if model else ""
-        self._set("#warning", self._warning())
+        self._set("#warning", warnings(self._read, self._edit, self._qwen.statuses))
         self._draw_engine()
         self._set("#differs", self._engine.differences(self._read.spec.extra_args))
         self._set("#command", Content.assemble((_("command"), "$foreground-muted"), "\n", plain(self.command)))
@@ -285,22 +267,6 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         widget.display = bool(content.plain)
         if not (isinstance(widget.content, Content) and widget.content.is_same(content)):
             widget.update(content)
-
-    def _warning(self) -> Content:
-        spec, known = self._read.spec, self._read.known
-        lines: list[str] = []
-        if "host" in known and not spec.is_loopback:
-            lines.append(
-                _(
-                    "{host} can be reached from other machines: an API key will be made, and asked of every client"
-                ).format(host=one_line(spec.host))
-            )
-        dead = {status.name for status in self._qwen.statuses if not status.state.is_alive}
-        if self._edit is None and "name" in known and spec.name in dead:
-            lines.append(_("“{name}” is known and does not run: it is replaced").format(name=spec.name))
-        if self._edit is not None and self._edit.state.is_alive:
-            lines.append(_("It runs: starting it with these values stops it first"))
-        return Content.styled("\n".join(lines), "$text-warning")
 
     @property
     def command(self) -> str:
