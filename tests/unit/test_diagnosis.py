@@ -295,6 +295,12 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
     ("rope", traceback("KeyError: 'type'", "config.py:_get_and_verify_max_len"), "rope_scaling", []),
     ("rope", traceback("ValueError: `rope_scaling` must be a dictionary with two fields, `type` and `factor`, got {'factor': 8}"),
      "rope_scaling", []),
+    ("gguf", traceback("ValueError: GGUF model with architecture deepseek2 is not supported yet."), "deepseek2", []),
+    ("tokenizer-package", traceback("ValueError: Cannot instantiate this tokenizer from a slow version. If it's based on sentencepiece,"
+                                    " make sure you have sentencepiece installed."), "sentencepiece", []),
+    ("cache-database", traceback("sqlite3.OperationalError: disk I/O error"), "disk I/O error", []),
+    ("ray-worker-died", traceback("ray.exceptions.ActorDiedError: The actor is dead because its worker process has died. There are some"
+                                  " potential root causes. (1) The process is killed by SIGKILL by OOM killer"), "Ray", []),
     ("processor", traceback("OSError: Can't load image processor for '/m'. If you were trying to load it"), "pictures", []),
     ("architecture-broken", traceback("ValueError: Model architectures ['XForCausalLM'] failed to be inspected. Please check the logs"),
      "XForCausalLM", []),

@@ -35,6 +35,12 @@ def _area(where: str, doing: str, remedy: str, relaunch: Relaunch | None = None)
 _EAGER = Relaunch({"--enforce-eager": ""})
 _AREAS = (
     _area(
+        r"deep_?gemm",
+        N_("DeepGEMM's kernels failed: {error}"),
+        N_("Start with VLLM_USE_DEEP_GEMM=0, or update vLLM and DeepGEMM together."),
+        Relaunch(env={"VLLM_USE_DEEP_GEMM": "0"}),
+    ),
+    _area(
         r"/quantization/|compressed_tensors|bitsandbytes|auto_gptq|gptqmodel",
         N_("vLLM's code for the model's quantization failed: {error}"),
         N_("Try a newer vLLM, or another quantization of the model; leave --quantization out if it was given."),

@@ -69,7 +69,7 @@ def _as_written(raw: bytes) -> bytes:
         raw = raw.replace(b"#033[", b"\x1b[")
     if raw.endswith(b"#015"):
         raw = raw[:-4]
-    if raw.startswith(b'{"log":"'):
+    if raw.startswith(b'{"log":'):
         try:
             record = json.loads(raw)
         except ValueError:

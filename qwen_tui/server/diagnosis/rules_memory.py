@@ -272,5 +272,6 @@ RULES = (
         N_("The machine has too little RAM."),
         N_("End what else uses the RAM, use a smaller model, lower --swap-space and --cpu-offload-gb, or, on a CPU,"
            " VLLM_CPU_KVCACHE_SPACE."),
+        unless=r"potential root causes",  # Ray lists all that may have been
     ),
 )  # fmt: skip

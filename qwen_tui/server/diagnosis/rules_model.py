@@ -47,6 +47,13 @@ def _misfit(finding: Finding) -> str:
     return _("The weights do not fit what config.json says the model is.")
 
 
+def _gguf(finding: Finding) -> str:
+    name = finding.group("name") or finding.group("name2") or finding.group("name3")
+    if not name:
+        return _("This vLLM can't load the model from its GGUF file.")
+    return _("This vLLM can't load GGUF files of the architecture {name}.").format(name=name)
+
+
 def _without_quantization(_finding: Finding) -> Relaunch:
     return Relaunch(remove=("--quantization",))
 
@@ -67,6 +74,15 @@ _AFTER_ROPE = N_(
 )
 RULES = (
     # -- files ------------------------------------------------------------------------------------------
+    rule(
+        "gguf",
+        r"GGUF model with architecture (?P<name>[\w.-]+) is not supported"
+        r"|[Uu]nknown gguf model_type: (?P<name2>[\w.-]+)"
+        r"|Architecture '?(?P<name3>[\w.-]+)'? not supported|config file at '[^']*\.gguf' is not",
+        _gguf,
+        N_("Use the model's safetensors, or its AWQ or GPTQ version; or a newer vLLM with --tokenizer and "
+           "--hf-config-path set to the model that the GGUF file was made from."),
+    ),
     rule(
         "weights-lfs-pointer",
         r"git-lfs|invalid load key, 'v'|HeaderTooLarge|header too large|invalid header length",
@@ -148,6 +164,15 @@ RULES = (
         r"|Can't load the configuration of '(?P<model3>[^']*)'",
         N_("The model folder has no usable config.json."),
         N_("Give the folder that holds config.json itself; if it is missing there, download the model again."),
+    ),
+    rule(
+        "tokenizer-package",
+        r"need to have (?P<name>sentencepiece|tiktoken|protobuf|tokenizers) installed"
+        r"|make sure you have (?P<name2>sentencepiece|tiktoken) installed"
+        r"|requires the (?P<name3>\w+) library but it was not found",
+        N_("The model's tokenizer needs the Python package {name}{name2}{name3}, which the engine lacks."),
+        N_("Install it into the engine's environment (`pip install sentencepiece tiktoken protobuf`); or use a model "
+           "folder that has a tokenizer.json."),
     ),
     rule(
         "tokenizer",

@@ -153,6 +153,13 @@ RULES = (
         lambda _finding: Relaunch({"--distributed-executor-backend": "mp"}),
     ),
     rule(
+        "ray-worker-died",
+        r"worker process has died|Worker exit type|potential root causes",
+        N_("A worker process that Ray had started died; Ray does not say why."),
+        N_("Most often the kernel ended it for want of RAM (last lines of `dmesg`), or it crashed: its own log is in "
+           "/tmp/ray/session_latest/logs."),
+    ),
+    rule(
         "ray-down",
         r"Could not find any running Ray instance|ray\.init|Failed to connect to (?:the )?(?:Ray|GCS)|GcsRpcError"
         r"|raylet|Ray cluster|gcs_client|RaySystemError"

@@ -103,6 +103,13 @@ RULES = (
         where=r"create_server_socket|uvicorn/server|base_events\.py:create_server|attempting to bind",
     ),
     rule(
+        "cache-database",
+        r"sqlite3\.(?:Operational|Database)Error: (?P<text>.+)",
+        N_("A cache that is kept in a database file can't be used: {text}"),
+        N_("Set HOME (or XDG_CACHE_HOME, OUTLINES_CACHE_DIR) to a folder that can be written and lies on a local "
+           "disk, one per server."),
+    ),
+    rule(
         "user-unknown",
         r"getpwuid\(\): uid not found|No username set in the environment|uid not found: (?P<uid>\d+)",
         N_("The user that the server runs as has no name on this system (no entry in /etc/passwd)."),
@@ -121,6 +128,7 @@ RULES = (
         r"|signal 9\b|exit code:? 137",
         N_("A process of the engine was killed (SIGKILL), most likely by the kernel because the RAM was full."),
         _KILLED,
+        unless=r"potential root causes",
     ),
     rule(
         "crash-illegal",
@@ -141,6 +149,7 @@ RULES = (
         r"|Fatal Python error|terminate called|panicked at|stack smashing|double free|corrupted (?:size|double)",
         N_("A process of the engine crashed."),
         _CRASHED,
+        unless=r"potential root causes",
     ),
 )  # fmt: skip
 #: What an exit by signal means where the log has nothing.

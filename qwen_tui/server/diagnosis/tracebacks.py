@@ -45,7 +45,8 @@ _DURING = "During handling of the above exception, another exception occurred"
 _NEW_THING = re.compile(
     r"Process \S+:$|Traceback|Exception (?:ignored in|in thread|in callback)|\[(?:rank\d+\]:)?\[?[WEIF]\d{4} "
     r"|/\S+\.py:\d+: \w*Warning"
-    r"|Loading |Capturing |INFO|WARNING|ERROR|usage: |\(\w|--- Logging error|Call stack:|\d+:\d+:\d+ \[\d+\] NCCL"
+    r"|Loading |Capturing |INFO|WARNING|ERROR|usage: |\([A-Za-z_]{2}|--- Logging error|Call stack:"
+    r"|\d+:\d+:\d+ \[\d+\] NCCL"
 )
 
 # The lines that are looked at at all while no traceback is open.
