@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Level → symbol, theme colour, word.
 LOOK: dict[Level, tuple[str, str, str]] = {
-    "stop": ("✗", "$text-error", N_("stop")),
+    "stop": ("✗", "$text-error", N_("fails")),
     "warn": ("!", "$text-warning", N_("warn")),
     "ok": ("✓", "$text-success", N_("ok")),
 }
