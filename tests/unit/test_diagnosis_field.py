@@ -178,6 +178,13 @@ CASES = (
         "failed to be inspected",
         "(?i)version|newer|transformers|install",
     ),
+    Case("healthy-request-text", None),
+    Case("healthy-after-failed-run", None),
+    Case("half-line", None),
+    Case("failed-after-healthy-run", "22,240", "22240"),
+    Case("second-failed-run", "22,240", "22240"),
+    Case("progress-then-error", "disk", "No space left"),
+    Case("chinese", "/数据/模型/config.json", "config.json"),
 )
 
 
@@ -194,7 +201,7 @@ def test_case(case: Case) -> None:
     assert re.search(case.remedy, found.remedy)
     changes = " ; ".join(found.relaunch.changes()) if found.relaunch else ""
     assert case.changes == "*" or (bool(changes) == bool(case.changes) and re.search(case.changes, changes))
-    assert found.line.split("] ")[-1][:60] in file.read_text().split("\n")[found.line_number - 1]
+    assert found.line.split("] ")[-1][:60] in file.read_bytes().decode().split("\n")[found.line_number - 1]
 
 
 def test_every_log_is_tried() -> None:
