@@ -156,7 +156,9 @@ def _from_huggingface(entry: Mapping[str, Any]) -> HubModel | None:
         return None
     tags = entry.get("tags")
     licences = _after("license:", tags if isinstance(tags, list) else ())
-    weights: Mapping[str, Any] = next((entry[key] for key in ("safetensors", "gguf") if isinstance(entry.get(key), dict)), {})
+    weights: Mapping[str, Any] = next(
+        (entry[key] for key in ("safetensors", "gguf") if isinstance(entry.get(key), dict)), {}
+    )
     return HubModel(
         name,
         "huggingface",
