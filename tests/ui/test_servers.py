@@ -4,72 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import sys
 
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import Button, Input, Static
 
 from qwen_tui.engine.find import Engine
-from qwen_tui.errors import EngineNotFound, ServerError
+from qwen_tui.errors import EngineNotFound
 from qwen_tui.paths import Paths
 from qwen_tui.server import registry
-from qwen_tui.server.plan import Change, Plan, PlanLine
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
-from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.screens.dialogs import Choice, Confirm, ErrorDialog
 from qwen_tui.ui.screens.help import HelpScreen
-from qwen_tui.ui.screens.plan import PlanScreen
 from qwen_tui.ui.screens.room import RoomScreen
-from qwen_tui.ui.screens.server_form import ServerForm
 from qwen_tui.ui.screens.servers import ServersScreen
 from qwen_tui.ui.screens.stopping import StopScreen
 from qwen_tui.ui.services import Services
-from qwen_tui.ui.widgets.log_view import LogView
 from qwen_tui.ui.widgets.phase_bar import PhaseBar, bar
 from qwen_tui.ui.widgets.server_list import ServerList, row
 
 from .conftest import ENGINE, NOW, failed, ready, running, starting, stopped, wait_until, with_servers
+from .looking import SMALL, WIDE, Snapshot, picture, plans, shown, text_of
 
-SMALL, WIDE = (80, 24), (140, 40)
-Snapshot = Callable[..., bool]
-
-
-@pytest.fixture(autouse=True)
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[ServerSpec]:
-    """What was planned. Every plan is well unless the test puts lines in the place of `plan.make_plan`."""
-    planned: list[ServerSpec] = []
-
-    def well(spec: ServerSpec, *_args: object, **_options: object) -> Plan:
-        planned.append(spec)
-        return Plan(spec, (PlanLine("ok", "port", f"{spec.port} is free"),), 0.12)
-
-    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", well)
-    return planned
-
-
-def shown(app: QwenApp) -> str:
-    """Everything that the cells of the terminal say now."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
-
-
-def text_of(app: QwenApp, selector: str) -> str:
-    return str(app.screen.query_one(selector, Static).content)
-
-
-async def open_form(app: QwenApp, pilot: Pilot[None], key: str = "n") -> ServerForm:
-    await pilot.press(key)
-    await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
-    await wait_until(pilot, lambda: "vLLM" in text_of(app, "#engine"))
-    assert isinstance(app.screen, ServerForm)
-    return app.screen
-
-
-# Pictures
+__all__ = ["plans"]  # a fixture of every test here
 
 
 def screens() -> dict[str, tuple[ServerStatus, ...]]:
@@ -81,43 +38,11 @@ def screens() -> dict[str, tuple[ServerStatus, ...]]:
     }
 
 
-def picture(
-    services: Services,
-    language: str,
-    statuses: tuple[ServerStatus, ...],
-    *keys: str,
-    until: Callable[[QwenApp], bool] = lambda app: True,
-) -> dict[str, Any]:
-    """Arguments for snap_compare: the app over `statuses` after `keys`, once `until` holds."""
-    services.settings.language = language
-    with_servers(services, *statuses)
-    app = QwenApp(services)
-
-    async def before(pilot: Pilot[None]) -> None:
-        await wait_until(pilot, lambda: app.looked)
-        await pilot.pause()
-        for key in keys:
-            await pilot.press(key)
-        await wait_until(pilot, lambda: until(app))
-        await pilot.pause()
-
-    return {"app": app, "run_before": before}
-
-
 @pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
 @pytest.mark.parametrize("screen", ["empty", "starting", "ready", "failed"])
 def test_servers(services: Services, snap_compare: Snapshot, language: str, screen: str, size: tuple[int, int]) -> None:
     keys = ("home",) if screen in ("starting", "failed") else ()
     assert snap_compare(**picture(services, language, screens()[screen], *keys), terminal_size=size)
-
-
-@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
-def test_form(services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int]) -> None:
-    def engine_found(app: QwenApp) -> bool:
-        return isinstance(app.screen, ServerForm) and bool(text_of(app, "#verdict"))
-
-    given = picture(services, language, (ready(),), "n", "q", "slash", "Q", until=engine_found)
-    assert snap_compare(**given, terminal_size=size)
 
 
 def test_help(services: Services, snap_compare: Snapshot, language: str) -> None:
@@ -320,293 +245,10 @@ async def test_the_cursor_stays_on_its_server_while_the_list_changes(services: S
         await app.refresh_servers()
         await pilot.pause()
         chosen = app.screen.query_one(ServerList).chosen
-        assert chosen is not None
+        assert isinstance(chosen, ServerStatus)
         assert chosen.name == "c"
         assert app.target is not None
         assert app.target.name == "c"
-
-
-# The form
-
-
-async def test_the_form_starts_what_was_typed(services: Services) -> None:
-    fake = with_servers(services)
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        await pilot.press(*"qwen", "slash", *"Qwen2")
-        await wait_until(pilot, lambda: "--model qwen/Qwen2 --host 127.0.0.1 --port 8000" in text_of(app, "#command"))
-        app.screen.query_one("#field-extra_args", Input).value = "--enforce-eager --seed 7"
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
-        assert app.target is not None
-        assert app.target.name == "Qwen2"
-    assert fake.calls[0] == ("start", ServerSpec("Qwen2", "qwen/Qwen2", extra_args=("--enforce-eager", "--seed", "7")))
-
-
-async def test_enter_on_the_start_button_starts(services: Services) -> None:
-    fake = with_servers(services)
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        app.screen.query_one(Button).focus()
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
-    assert fake.calls[0][0] == "start"
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "words"),
-    [
-        ("port", "99999", "from 1 to 65535"),
-        ("port", "8000", "used by “busy”"),
-        ("model", "/no/such/folder", "there is no /no/such/folder"),
-        ("max_model_len", "many", "whole number"),
-        ("chat_template", "./none.jinja", "there is no file"),
-        ("extra_args", "--model x", "has a field of its own"),
-        ("extra_args", "'open", "Extra arguments"),
-        ("name", "a b", "letters, digits"),
-        ("name", "busy", "runs already"),
-        ("host", "a b", "a name or an address"),
-    ],
-)
-async def test_a_wrong_field_says_so_under_itself_as_one_types(
-    services: Services, field: str, value: str, words: str
-) -> None:
-    fake = with_servers(services, ready("busy"))
-    async with running(services, size=WIDE) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        app.screen.query_one("#field-port", Input).value = "8001"
-        await wait_until(pilot, lambda: not any(error.display for error in app.screen.query(".error")))
-        app.screen.query_one(f"#field-{field}", Input).value = value
-        await wait_until(pilot, lambda: words in text_of(app, f"#error-{field}"))
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: app.focused is app.screen.query_one(f"#field-{field}"))
-        assert fake.calls == []
-
-
-async def test_a_fresh_form_does_not_complain_until_start_is_pressed(services: Services) -> None:
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        assert not app.screen.query_one("#error-model").display
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: "Which model?" in text_of(app, "#error-model"))
-
-
-async def test_a_host_that_is_not_loopback_is_warned_about(services: Services) -> None:
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-host", Input).value = "0.0.0.0"
-        await wait_until(pilot, lambda: "an API key will be made" in text_of(app, "#warning"))
-
-
-async def test_without_an_engine_the_form_shows_the_command_and_how_to_get_one(services: Services) -> None:
-    def nothing(paths: Paths, setting: str) -> Engine:
-        raise EngineNotFound("No engine", "", "run `qwen-tui setup`")
-
-    services.find_engine = nothing
-    fake = with_servers(services)
-    async with running(services) as (app, pilot):
-        await pilot.press("n")
-        await wait_until(
-            pilot, lambda: isinstance(app.screen, ServerForm) and "qwen-tui setup" in text_of(app, "#engine")
-        )
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        await wait_until(pilot, lambda: "python -m vllm" in text_of(app, "#command"))
-        await pilot.press("ctrl+s")
-        await pilot.pause()
-        assert isinstance(app.screen, ServerForm)
-    assert not any(call[0] == "start" for call in fake.calls)
-
-
-async def test_the_form_copies_the_command(services: Services) -> None:
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        await wait_until(pilot, lambda: "qwen/Qwen2" in text_of(app, "#command"))
-        await pilot.press("ctrl+y")
-        await wait_until(pilot, lambda: bool(app.clipboard))
-        assert app.clipboard == ServerSpec("x", "qwen/Qwen2").shell_command(ENGINE.python)
-
-
-async def test_a_start_that_is_refused_stays_in_the_form(services: Services) -> None:
-    fake = with_servers(services)
-    fake.start_error = ServerError("Port 8000 is taken", "pid 7 [bold]", "choose another")
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: "pid 7 [bold]" in text_of(app, "#trouble"))
-        assert isinstance(app.screen, ServerForm)
-
-
-async def test_esc_closes_an_untouched_form_and_asks_about_a_typed_one(services: Services) -> None:
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
-        await open_form(app, pilot)
-        await pilot.press("q", "escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
-        assert app.screen.query_one("#field-model", Input).value == "q"
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
-
-
-async def test_editing_a_running_server_asks_to_stop_it_first(services: Services) -> None:
-    spec = ServerSpec("a", "qwen/A", port=8123, max_model_len=4096, env={"X": "1"}, restart="on-failure")
-    fake = with_servers(services, ready("a", spec=spec))
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot, "e")
-        assert app.screen.query_one("#field-max_model_len", Input).value == "4096"
-        assert app.screen.query_one("#field-port", Input).value == "8123"
-        app.screen.query_one("#field-max_model_len", Input).value = "8192"
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("y")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
-    assert [name for name, _what in fake.calls] == ["stop", "start", "close"]
-    assert fake.calls[1][1] == dataclasses.replace(spec, max_model_len=8192)
-
-
-# The plan
-
-
-def badly(spec: ServerSpec, *_args: object, **_options: object) -> Plan:
-    """A plan that finds port 8000 taken, and warns about the rest."""
-    lines = [PlanLine("ok", "weights", "whole: 15.2 GB in 4 files"), PlanLine("warn", "files", "up to 1,024 [bold]")]
-    if spec.port == 8000:
-        change = Change("port 8001", fields={"port": 8001})
-        lines.append(PlanLine("stop", "port", "8000 is taken by 77 nginx", "Take another: 8001 is free", change))
-    return Plan(spec, tuple(lines), 0.12)
-
-
-@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
-def test_plan(
-    services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
-    given = picture(services, language, (stopped(),), "enter", until=lambda app: isinstance(app.screen, PlanScreen))
-    assert snap_compare(**given, terminal_size=size)
-
-
-async def test_a_digit_mends_the_plan_and_enter_starts(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
-    fake = with_servers(services, stopped())
-    async with running(services) as (app, pilot):
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
-        await wait_until(pilot, lambda: "✗ stop" in shown(app) and "up to 1,024 [bold]" in shown(app))
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
-        assert fake.calls == []
-        await pilot.press("9", "1")
-        await wait_until(pilot, lambda: "it can start, with 1 warning" in shown(app))
-        assert "changed: port 8001" in shown(app)
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STARTING)
-    assert fake.calls[0] == ("start", dataclasses.replace(stopped().spec, port=8001))
-
-
-async def test_the_plan_leads_to_the_form_with_its_changes(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
-    fake = with_servers(services, stopped())
-    async with running(services) as (app, pilot):
-        await pilot.press("enter")
-        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
-        await pilot.press("1")
-        await wait_until(pilot, lambda: "changed: port 8001" in shown(app))
-        await pilot.press("e")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
-        await wait_until(pilot, lambda: bool(app.screen.query("#field-port")))
-        assert app.screen.query_one("#field-port", Input).value == "8001"
-        assert fake.calls == []
-
-
-async def test_the_form_says_beside_itself_what_the_plan_found_and_takes_its_changes(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", badly)
-    fake = with_servers(services)
-    async with running(services) as (app, pilot):
-        await open_form(app, pilot)
-        app.screen.query_one("#field-model", Input).value = "qwen/Qwen2"
-        await wait_until(pilot, lambda: "would fail · Port: 8000 is taken" in text_of(app, "#verdict"))
-        await pilot.press("ctrl+s")
-        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
-        await pilot.press("1")
-        await wait_until(pilot, lambda: "changed: port 8001" in shown(app))
-        await pilot.press("escape")
-        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
-        await wait_until(pilot, lambda: app.screen.query_one("#field-port", Input).value == "8001")
-        assert fake.calls == []
-
-
-# The failure card
-
-
-def broken(folder: Path) -> ServerStatus:
-    """A server that asked for more context than its KV cache holds, with its log."""
-    log = folder / "server.log"
-    log.write_text(
-        "(APIServer pid=1) INFO 11-22 15:58:57 [api_utils.py:286] non-default args: {'model': 'm'}\n"
-        + "(EngineCore pid=2) INFO 11-22 15:59:16 [core.py:133] loading\n" * 40
-        + "(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1] Traceback (most recent call last):\n"
-        '(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1]   File "kv_cache_utils.py", line 1, in check\n'
-        "(EngineCore pid=2) ERROR 11-22 15:59:26 [core.py:1] ValueError: To serve at least one request with the "
-        "models's max seq len (32768), (1.75 GiB KV cache is needed, which is larger than the available KV cache "
-        "memory (0.06 GiB). Based on the available memory, the estimated maximum model length is 1040. Try "
-        "increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.\n"
-        "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}\n"
-    )
-    spec = ServerSpec("broken", "qwen/Qwen2", max_model_len=32768)
-    return failed("broken", spec=spec, log=log, cause="")
-
-
-@pytest.mark.parametrize("size", [SMALL, WIDE], ids=["80x24", "140x40"])
-def test_failure_card(
-    services: Services, snap_compare: Snapshot, language: str, size: tuple[int, int], tmp_path: Path
-) -> None:
-    def diagnosed(app: QwenApp) -> bool:
-        return "--max-model-len 32768 → 1040" in text_of(app, "#card")
-
-    assert snap_compare(**picture(services, language, (broken(tmp_path),), until=diagnosed), terminal_size=size)
-
-
-async def test_one_key_mends_a_failed_server(services: Services, tmp_path: Path) -> None:
-    fake = with_servers(services, broken(tmp_path))
-    async with running(services) as (app, pilot):
-        await wait_until(pilot, lambda: "--max-model-len 32768 → 1040" in text_of(app, "#card"))
-        await pilot.press("1")
-        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STARTING)
-    assert fake.calls[0] == ("start", dataclasses.replace(broken(tmp_path).spec, max_model_len=1040))
-
-
-async def test_the_line_that_says_why_is_shown_in_the_log(services: Services, tmp_path: Path) -> None:
-    with_servers(services, broken(tmp_path))
-    async with running(services) as (app, pilot):
-        await wait_until(pilot, lambda: "line 44" in text_of(app, "#card"))
-        await pilot.press("v")
-        await wait_until(pilot, lambda: app.room is not None and app.room.ROOM == "logs")
-        view = app.screen.query_one(LogView)
-        await wait_until(pilot, lambda: view.page.current is not None and "1040" in view.page.current.text)
-
-
-async def test_a_failure_without_a_correction_has_no_key_for_one(services: Services) -> None:
-    fake = with_servers(services, failed())
-    async with running(services) as (app, pilot):
-        await wait_until(pilot, lambda: "reading its log" not in text_of(app, "#card"))
-        await pilot.press("1", "v")
-        await wait_until(pilot, lambda: any("no correction" in notice.message for notice in app._notifications))
-        assert fake.calls == []
-        assert app.room is not None
-        assert app.room.ROOM == "servers"
 
 
 # What worked last
@@ -625,3 +267,48 @@ async def test_what_worked_last_is_one_key_away(services: Services) -> None:
         await pilot.press("a")
         await wait_until(pilot, lambda: any("runs already" in notice.message for notice in app._notifications))
     assert [call for call in fake.calls if call[0] == "start"] == [("start", spec)]
+
+
+# Between two tries, and how it ended
+
+
+async def test_between_two_tries_it_says_when_which_and_why(services: Services) -> None:
+    waiting = failed(state=ServerState.STARTING, next_try=12.0, failures=2, failures_most=10)
+    fake = with_servers(services, waiting)
+    async with running(services) as (app, pilot):
+        assert "again in 12 s" in shown(app)
+        card = text_of(app, "#card")
+        assert "exit status 1" in card
+        assert "CUDA out of memory" in card
+        assert "attempt 3 of 10" in card
+        assert not app.screen.query_one(PhaseBar).display
+        await pilot.press("x")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("y")
+        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STOPPED)
+    assert ("stop", waiting.name) in fake.calls
+
+
+async def test_an_end_by_idleness_is_told(services: Services) -> None:
+    spec = ServerSpec("tiny", "qwen/tiny", idle_minutes=30)
+    with_servers(services, stopped("tiny", spec=spec, exit=ExitRecord(0, None, NOW, True, "idle")))
+    async with running(services) as (app, _pilot):
+        assert "nobody had used it for 30 minutes" in text_of(app, "#card")
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/no/such/python"])
+async def test_a_server_starts_again_with_the_engine_that_it_ran_with(services: Services, python: str) -> None:
+    asked: list[str] = []
+
+    def find(_paths: Paths, setting: str) -> Engine:
+        asked.append(setting)
+        return ENGINE
+
+    services.find_engine = find
+    services.settings.engine = "/of/the/settings"
+    with_servers(services, stopped(engine_python=python))
+    async with running(services) as (app, pilot):
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: app.statuses[0].state is ServerState.STARTING)
+        gone = any("ran with is gone" in notice.message for notice in app._notifications)
+    assert (asked[0], gone) == ((python, False) if python == sys.executable else ("/of/the/settings", True))
