@@ -29,7 +29,8 @@ _WORDINGS: tuple[tuple[Phase, re.Pattern[str]], ...] = tuple(
         (Phase.WEIGHTS, r"Loading (?:safetensors|pt|np_cache|multi-thread|.*\bcheckpoint).*?(?P<n>\d+)/(?P<m>\d+)"),
         (
             Phase.WEIGHTS,
-            r"Starting to load model|Loading model |Model loading took|Loading weights (?!took)|weights took",
+            r"Using model weights format|Starting to load model|Loading model |Model loading took"
+            r"|Loading weights (?!took)|weights took",
         ),
         (
             Phase.COMPILE,

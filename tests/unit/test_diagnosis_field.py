@@ -185,6 +185,28 @@ CASES = (
     Case("second-failed-run", "22,240", "22240"),
     Case("progress-then-error", "disk", "No space left"),
     Case("chinese", "/数据/模型/config.json", "config.json"),
+    Case("logfmt", "(?i)GPU", "Failed to infer device", "(?i)nvidia-smi"),
+    Case("nccl-library", "libnccl", "libnccl", "(?i)install|setup|LD_LIBRARY"),
+    Case("nccl-debug-healthy", None),
+    Case("debug-healthy", None),
+    Case("pooler", "pooler|can't do", "pooler", "(?i)task|runner|embedding|model"),
+    Case("score-weight", "score.weight", "score.weight"),
+    Case("no-module-named", "embed_tokens", "embed_tokens", "(?i)config|adapter|weights"),
+    Case(
+        "eagle3-only",
+        "(?i)eagle3|specul",
+        "Eagle3 is only|SpeculativeConfig",
+        "(?i)speculative",
+        "without --speculative-config",
+    ),
+    Case("eagle-keyerror", "(?i)weights|specul", "k_proj", "(?i)specul|config|weights"),
+    Case("graph-hash", "(?i)compil", "failed to get the hash", "(?i)cache|eager"),
+    Case("corrupted-artifact", "(?i)compil", "failed to compile", "(?i)torch_compile_cache"),
+    Case("inductor-file", "(?i)compil|cache", "inductor_cache", "(?i)cache"),
+    Case("inductor-subproc", "(?i)compil|jit functions", "InductorError|jit functions", "(?i)eager|cache"),
+    Case("multi-step-assert", "multi_step_model_runner", "AssertionError"),
+    Case("k8s-box", "(?i)kv cache", "No available memory", changes="utilization"),
+    Case("libcuda-stub", "(?i)driver", "libcuda.so.1", "(?i)driver|gpus all"),
 )
 
 

@@ -18,18 +18,41 @@ OLD_ENGINE = [
     ("INFO 04-12 10:00:00 api_server.py:149] vLLM API server version 0.4.0.post1", Phase.RESOLVE),
     ("INFO 04-12 10:00:00 api_server.py:150] args: Namespace(host=None, port=8000)", Phase.RESOLVE),
     ("INFO 04-12 10:00:01 llm_engine.py:75] Initializing an LLM engine (v0.4.0.post1) with config: …", Phase.ENGINE),
+    ("INFO 04-12 10:00:04 weight_utils.py:199] Using model weights format ['*.safetensors']", Phase.WEIGHTS),
     ("INFO 04-12 10:00:09 model_runner.py:104] Loading model weights took 14.2487 GB", Phase.WEIGHTS),
     ("INFO 04-12 10:00:11 gpu_executor.py:94] # GPU blocks: 7429, # CPU blocks: 4681", Phase.PROFILE),
     ("INFO 04-12 10:00:13 model_runner.py:791] Capturing the model for CUDA graphs.", Phase.GRAPHS),
     ("INFO:     Started server process [4711]", Phase.API),
+    ("INFO:     Application startup complete.", Phase.API),
+]
+#: vLLM 0.6, with an engine process; and the first V1 engine of 0.8.
+LATER_ENGINES = [
+    [
+        ("INFO 11-18 18:06:59 api_server.py:585] vLLM API server version 0.6.4.post1", Phase.RESOLVE),
+        ("INFO 11-18 18:06:59 api_server.py:194] Started engine process with PID 77", Phase.ENGINE),
+        ("INFO 11-18 18:07:08 model_runner.py:1072] Starting to load model /m...", Phase.WEIGHTS),
+        ("INFO 11-18 18:07:14 worker.py:232] Memory profiling results: total_gpu_memory=79.15GiB", Phase.PROFILE),
+        ("INFO 11-18 18:07:14 gpu_executor.py:117] Maximum concurrency for 32768 tokens: 13.18x", Phase.PROFILE),
+        ("INFO 11-18 18:07:18 model_runner.py:1400] Capturing cudagraphs for decoding.", Phase.GRAPHS),
+        ("INFO 11-18 18:07:38 launcher.py:19] Available routes are:", Phase.API),
+    ],
+    [
+        ("INFO 04-09 05:39:44 [core.py:58] Initializing a V1 LLM engine (v0.8.5) with config: x", Phase.ENGINE),
+        ("INFO 04-09 05:39:50 [gpu_model_runner.py:1347] Model loading took 14.2 GiB and 4.1 seconds", Phase.WEIGHTS),
+        ("INFO 04-09 05:40:10 [monitor.py:33] torch.compile takes 13.93 s in total", Phase.COMPILE),
+        ("INFO 04-09 05:40:11 [kv_cache_utils.py:634] GPU KV cache size: 1,085,488 tokens", Phase.PROFILE),
+        ("INFO 04-09 05:40:30 [gpu_model_runner.py:1686] Graph capturing finished in 19 secs", Phase.GRAPHS),
+        ("INFO 04-09 05:40:31 [api_server.py:1081] Starting vLLM API server on http://0.0.0.0:8000", Phase.API),
+    ],
 ]
 
 
-def test_phases_of_an_old_engine(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [OLD_ENGINE, *LATER_ENGINES])
+def test_phases_of_an_old_engine(tmp_path: Path, engine: list[tuple[str, Phase]]) -> None:
     log = tmp_path / "log"
     log.touch()
     reader = PhaseReader(log)
-    for line, phase in OLD_ENGINE:
+    for line, phase in engine:
         with log.open("a") as file:
             file.write(line + "\n")
         reader.update()

@@ -8,12 +8,12 @@ from typing import NamedTuple
 # What containers, journals, log collectors and `ts` put before a line.
 _STAMP = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
 _OUTER = re.compile(
-    rf"(?:(?:> )?(?:- )?(?:\[?{_STAMP}\]? +\| *[A-Z]+ *\| [\w.:<>]+ (?:\||-) ?"
+    rf"(?:│ ?)?(?:(?:> )?(?:- )?(?:\[?{_STAMP}\]? +\| *[A-Z]+ *\| [\w.:<>]+ (?:\||-) ?"
     rf"|\[?{_STAMP}\]?(?: (?:std(?:out|err) [FP] )?| +(?=[A-Z(]))|\d{{9,11}}\.\d+ +"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: |[\w.-]+ +\| ?(?=\S| )"
     r"|\[[A-Za-z][\w .:-]{0,30}\]:? ?(?=\(|\[rank|Traceback|(?:INFO|WARNING|ERROR) )"
     r"|\[pod/[\w./-]+\] |\w[\w ]{0,20} STD(?:OUT|ERR): "
-    r"|(?:INFO|ERROR|WARNING): +(?=\([A-Z]\w+ )|\[\d+,\d+\]<std\w+>: ?))+"
+    r"|(?:INFO|ERROR|WARNING): +(?=\([A-Z]\w+ )|\[\d+,\d+\]<std\w+>: ?))*"
 )
 # Ray says once what several of its workers said.
 _REPEATED = re.compile(r" \[repeated \d+x across cluster\].*$")

@@ -63,12 +63,20 @@ class Part:
                 yield NumberedLine(number, plain_text(raw))
 
 
+_JSON = json.JSONDecoder(strict=False)
+
+
 def _as_written(raw: bytes) -> bytes:
-    """The line as the server wrote it: without what syslog, or Docker's own log files, made of it."""
+    """The line as the server wrote it: without what syslog, Docker's own log files or a Go program made of it."""
     if b"#033[" in raw:
         raw = raw.replace(b"#033[", b"\x1b[")
     if raw.endswith(b"#015"):
         raw = raw[:-4]
+    if raw.startswith(b'time="') and (at := raw.find(b' msg="')) > 0:
+        try:
+            return str(_JSON.raw_decode(raw[at + 5 :].decode("utf-8", "replace"))[0]).encode("utf-8", "replace")
+        except ValueError:
+            return raw
     if raw.startswith(b'{"log":'):
         try:
             record = json.loads(raw)

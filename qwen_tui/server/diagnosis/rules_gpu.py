@@ -267,7 +267,8 @@ RULES = (
         "compile",
         r"torch\._(?:dynamo|inductor)\.|BackendCompilerFailed|InductorError|LoweringException|triton\.compiler"
         r"|CompilationError|PassManager::run failed"
-        r"|PTXASError|ptxas|OutOfResources|subproc(?:ess)?.*[Tt]riton|[Tt]orch\.compile",
+        r"|PTXASError|ptxas|OutOfResources|subproc(?:ess)?.*[Tt]riton|[Tt]orch\.compile|failed to compile the model"
+        r"|compilation artifact|hash of the compiled graph|No such file.*torch_compile_cache",
         lambda finding: _("Compiling the model failed: {error}").format(error=finding.error.text[:300]),
         N_("Start with --enforce-eager; if an earlier version left its cache, delete "
            "~/.cache/vllm/torch_compile_cache and ~/.triton."),

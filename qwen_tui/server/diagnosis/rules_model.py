@@ -103,8 +103,8 @@ RULES = (
         r"|[Ee]rror while deserializing(?: header)?"
         r"|SafetensorError|unexpected end of file|PytorchStreamReader failed|central directory|unexpected EOF"
         r"|Ran out of input"
-        r"|invalid load key|UnpicklingError|corrupted|file is truncated|storage has wrong byte size"
-        r"|size mismatch for data",
+        r"|invalid load key|UnpicklingError|file is truncated|storage has wrong byte size"
+        r"|size mismatch for data|(?:file|archive|checkpoint|weights?|shard)\b.{0,40}\bcorrupted",
         N_("A weight file of the model is cut off or damaged."),
         _AGAIN,
     ),
@@ -330,7 +330,7 @@ RULES = (
     rule(
         "task",
         r"does not support (?:`?--(?:runner|task)|(?:the )?(?:Completions|Chat|Embeddings|generation|pooling))"
-        r"|--runner|Unsupported task|not a generative model",
+        r"|--runner|Unsupported task|not a generative model|has no attribute 'pooler'",
         N_("The model can't do what it was started for (such as chat with an embedding model)."),
         N_("Leave --runner and --task out, or use another model."),
     ),
