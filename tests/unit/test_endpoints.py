@@ -15,6 +15,8 @@ import pytest
 from qwen_tui import cli
 from qwen_tui.errors import ServerError, ServerNotFound, SettingsError, UsageError
 from qwen_tui.paths import Paths
+from qwen_tui.server.endpoint_status import EndpointState
+from qwen_tui.server.endpoint_watch import EndpointWatch
 from qwen_tui.server.endpoints import Endpoint, Endpoints, checked_url, probe
 from tests.fakes.openai_server import FakeOpenAI
 
@@ -232,3 +234,45 @@ async def run_command(tmp_path: Path, *words: str) -> tuple[int | None, str]:
     )
     out, _err = await process.communicate()
     return process.returncode, out.decode()
+
+
+def test_a_key_stays_with_its_server(paths: Paths) -> None:
+    endpoints = Endpoints(paths)
+    endpoints.add("one", "https://one.example/v1", api_key=KEY)
+    endpoints.add("two", "https://two.example/v1")
+    endpoints.change("one", "https://one.example/api/v1", "m")
+    assert endpoints.get("one") == Endpoint("one", "https://one.example/api/v1", "m", KEY)
+    for url in ("https://elsewhere.example/v1", "http://one.example/v1", "https://one.example:8443/v1"):
+        with pytest.raises(UsageError, match="belongs to"):
+            endpoints.change("one", url)
+    endpoints.change("one", "https://elsewhere.example/v1", api_key=" ")
+    assert endpoints.get("one").api_key is None
+    assert [endpoint.name for endpoint in endpoints.list()] == ["one", "two"]
+    with pytest.raises(ServerNotFound):
+        endpoints.change("three", "https://three.example/v1")
+
+
+async def test_which_answer_is_seen_all_at_once(paths: Paths, unused_tcp_port: int) -> None:
+    watch = EndpointWatch(Endpoints(paths))
+    async with FakeOpenAI() as server:
+        await watch.add("there", server.base_url, "", KEY)
+        await watch.add("gone", f"http://127.0.0.1:{unused_tcp_port}/v1", "m", "")
+        assert [status.state for status in watch.statuses] == [EndpointState.ASKING] * 2
+        assert watch.is_due
+        await watch.ask()
+        assert not watch.is_due
+    gone, there = watch.statuses
+    assert (gone.name, gone.state, gone.model_name) == ("gone", EndpointState.UNREACHABLE, "m")
+    assert gone.problem is not None
+    assert (there.state, there.models, there.model_name) == (EndpointState.REACHABLE, ("fake-model",), "fake-model")
+    assert watch.get("there") == there
+    assert watch.get(None) is None
+    await watch.read()
+    assert watch.get("there") == there, "what did not change is still known"
+    await watch.remove("gone")
+    assert [status.name for status in watch.statuses] == ["there"]
+    (paths.config / "endpoints.toml").write_text("[")
+    await watch.ask()
+    assert watch.statuses == ()
+    assert "endpoints.toml" in str(watch.problem)
+    assert KEY not in repr(there) + repr(watch.problem)

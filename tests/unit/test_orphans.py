@@ -17,6 +17,7 @@ from qwen_tui.engine.find import Engine
 from qwen_tui.hardware.gpus import Gpu, GpuProcess
 from qwen_tui.paths import Paths
 from qwen_tui.server import orphans, processes, registry
+from qwen_tui.server.leftovers import Leftovers, step_words
 from qwen_tui.server.orphans import Orphan, find_orphans
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
@@ -120,6 +121,10 @@ async def test_ours_are_known_by_their_run(
     await until(lambda: len(in_session(session)) == 2)
     found = found_in(session, paths)
     assert [(orphan.ours, orphan.server) for orphan in found] == [(True, "fake")] * 2
+    leftovers = Leftovers(paths)
+    await leftovers.look()
+    pids = {orphan.pid for orphan in leftovers.orphans}
+    assert not pids & {orphan.pid for orphan in found}, "the new keeper of their run ends them"
     await servers.refresh()
     await until(lambda: not run_processes(paths))
 
@@ -134,5 +139,15 @@ async def test_a_server_whose_record_was_deleted_is_ours(
     found = found_in(session, paths)
     assert len(found) == 3
     assert all(orphan.ours for orphan in found)
-    assert await asyncio.to_thread(orphans.end, found, lambda *_: None) == []
+    leftovers = Leftovers(paths)
+    assert leftovers.is_due
+    assert await leftovers.look()
+    assert not leftovers.is_due
+    pids = {orphan.pid for orphan in found}
+    assert pids <= {orphan.pid for orphan in leftovers.orphans}
+    steps: list[str] = []
+    assert await leftovers.end(found, lambda code, pids: steps.append(step_words(code, pids))) == []
+    await asyncio.sleep(0)  # the last step is told in the event loop
+    assert steps[0].startswith("SIGTERM to ")
     assert in_session(session) == []
+    assert not pids & {orphan.pid for orphan in leftovers.orphans}
