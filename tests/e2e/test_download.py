@@ -1,0 +1,404 @@
+"""Downloads by the real clients and the real jobs, from a hub of our own, with the faults that hubs have."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from qwen_tui.errors import ModelError
+from qwen_tui.models.download import download_model
+from qwen_tui.models.download_queue import Downloads
+from qwen_tui.models.download_state import DownloadRequest, DownloadState, DownloadStatus, QueueOptions
+from qwen_tui.models.hub import HUGGINGFACE, MODELSCOPE
+from qwen_tui.models.tokens import TokenNeeded, Tokens
+from qwen_tui.models.verify import verify_model
+from qwen_tui.paths import Paths
+from qwen_tui.progress import Progress
+from qwen_tui.workers import hub_queue
+from tests.fakes.hub import FakeHub, Faults
+
+#: Above the size up to which a file is fetched whole, so that there is an unfinished one to go on with.
+WEIGHTS = random.Random(1).randbytes(6_000_000)
+FILES = {"config.json": b'{"model_type": "qwen2"}', "model.safetensors": WEIGHTS, "sub/notes.txt": b"notes" * 100}
+TOTAL = sum(map(len, FILES.values()))
+HUB_KEYS = ("modelscope", "huggingface")
+TIMING = {"stall": 0.5, "silent": 1.0, "patience": 60.0}
+PROGRAM = Path(sys.executable).parent / "qwen-tui"
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
+    for kind in ("CONFIG", "DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
+    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
+    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+    monkeypatch.setenv("LANG", "C")
+    for name in ("HF_HUB_CACHE", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_DOMAIN"):
+        monkeypatch.delenv(name, raising=False)
+    return Paths.from_environment()
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with FakeHub(FILES) as running:
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.url)
+        monkeypatch.setenv("HF_ENDPOINT", running.url)
+        yield running
+
+
+@pytest.fixture
+def downloads(paths: Paths) -> Iterator[Downloads]:
+    service = Downloads(paths, TIMING)
+    yield service
+    for state in service.list():  # no process outlives its test
+        pid = hub_queue.read_json(service.folder / state.id / "state.json").get("pid")
+        if isinstance(pid, int) and hub_queue.is_job(pid, service.folder / state.id):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def until(downloads: Downloads, id: str, condition: Callable[[DownloadState], bool]) -> DownloadState:
+    """The first state that meets the condition. Every state on the way has to make sense."""
+    deadline = time.monotonic() + 90
+    while True:
+        state = downloads.find(id)
+        assert state.total is None or 0 <= state.done <= state.total
+        assert state.fraction is None or 0 <= state.fraction <= 1
+        if condition(state):
+            return state
+        assert time.monotonic() < deadline, state
+        assert state.status.is_alive, state
+        await asyncio.sleep(0.03)
+
+
+async def ended(downloads: Downloads, id: str) -> DownloadState:
+    return await until(downloads, id, lambda state: not state.status.is_alive)
+
+
+def slow(hub: FakeHub, bytes_per_second: float = 3_000_000) -> None:
+    hub.faults["model.safetensors"] = Faults(bytes_per_second=bytes_per_second)
+
+
+def check(folder: Path) -> None:
+    for name, data in FILES.items():
+        assert (folder / name).read_bytes() == data
+    assert not list(folder.rglob("*.incomplete"))
+
+
+def found_by_the_client(key: str, hub: FakeHub, folder: Path) -> None:
+    """The hub's own client takes the files for its own: it fetches nothing."""
+    program = {
+        "modelscope": "from modelscope import snapshot_download; print(snapshot_download({0!r}))",
+        "huggingface": "from huggingface_hub import snapshot_download; print(snapshot_download({0!r}))",
+    }[key].format(hub.model)
+    hub.served.clear()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.splitlines()[-1]).resolve() == folder.resolve()
+    assert not hub.served
+
+
+def command(*words: str | Path) -> None:
+    subprocess.run(words, check=True)
+
+
+@pytest.mark.parametrize("key", HUB_KEYS)
+async def test_a_model_is_planned_fetched_checked_and_found_by_the_hubs_own_client(
+    downloads: Downloads, hub: FakeHub, key: str
+) -> None:
+    hub.redirect_from = 1_000_000
+    request = DownloadRequest(hub.model, key)
+    plan = await downloads.plan(request)
+    assert not hub.served
+    assert {file.name: file.size for file in plan.files} == {name: len(data) for name, data in FILES.items()}
+    assert all(file.sha256 or file.git_sha1 for file in plan.files)
+    assert (plan.total, plan.present, plan.fits) == (TOTAL, 0, True)
+    state = await ended(downloads, await downloads.start(request))
+    assert (state.status, state.done, state.total, state.fraction) == (DownloadStatus.DONE, TOTAL, TOTAL, 1.0)
+    assert state.folder == plan.folder
+    check(plan.folder)
+    assert all(file.checked for file in downloads.files(state.id))
+    found_by_the_client(key, hub, plan.folder)
+    assert (await downloads.plan(request)).missing == 0
+
+
+@pytest.mark.parametrize("key", HUB_KEYS)
+async def test_killed_half_way_it_is_interrupted_and_goes_on(downloads: Downloads, hub: FakeHub, key: str) -> None:
+    slow(hub)
+    request = DownloadRequest(hub.model, key)
+    id = await downloads.start(request)
+    await until(downloads, id, lambda state: state.done > TOTAL // 2)
+    os.kill(hub_queue.read_json(downloads.folder / id / "state.json")["pid"], signal.SIGKILL)
+    state = await ended(downloads, id)
+    assert state.status is DownloadStatus.INTERRUPTED
+    on_disk = (await downloads.plan(request)).present
+    assert on_disk > TOTAL // 3
+    hub.faults.clear()
+    await downloads.resume(id)
+    state = await ended(downloads, id)
+    assert state.status is DownloadStatus.DONE
+    assert state.fetched == TOTAL - on_disk
+    assert state.folder is not None
+    check(state.folder)
+
+
+async def test_paused_and_resumed_no_byte_comes_twice(downloads: Downloads, hub: FakeHub) -> None:
+    slow(hub)
+    request = DownloadRequest(hub.model)
+    id = await downloads.start(request)
+    await until(downloads, id, lambda state: state.done > TOTAL // 3)
+    await downloads.pause(id)
+    state = downloads.find(id)
+    assert state.status is DownloadStatus.PAUSED
+    on_disk = (await downloads.plan(request)).present
+    assert await downloads.start(request) == id  # the same one goes on
+    hub.faults.clear()
+    state = await ended(downloads, id)
+    assert (state.status, state.fetched) == (DownloadStatus.DONE, TOTAL - on_disk)
+
+
+@pytest.mark.parametrize("delete_files", [False, True])
+async def test_cancelled_it_leaves_nothing_unfinished(downloads: Downloads, hub: FakeHub, delete_files: bool) -> None:
+    slow(hub)
+    id = await downloads.start(DownloadRequest(hub.model))
+    state = await until(downloads, id, lambda state: state.done > TOTAL // 3)
+    assert await downloads.cancel(id, delete_files=delete_files) > 0
+    assert downloads.find(id).status is DownloadStatus.CANCELLED
+    assert state.folder is not None
+    assert not list(state.folder.rglob("*.incomplete"))
+    assert (state.folder / "config.json").exists() is not delete_files
+    await downloads.remove(id)
+    assert not downloads.list()
+
+
+async def test_one_after_the_other_in_the_order_that_is_asked_for(downloads: Downloads, hub: FakeHub) -> None:
+    slow(hub, 6_000_000)
+    ids = [await downloads.start(DownloadRequest(hub.model, include=(glob,))) for glob in ("model*", "conf*", "sub/*")]
+    assert [downloads.find(id).position for id in ids] == [0, 1, 2]
+    await until(downloads, ids[0], lambda state: state.status is DownloadStatus.RUNNING)
+    downloads.move(ids[2], -1)
+    assert [state.id for state in downloads.list()] == [ids[0], ids[2], ids[1]]
+    assert downloads.find(ids[1]).status is DownloadStatus.QUEUED
+    states = [await ended(downloads, id) for id in ids]
+    assert all(state.status is DownloadStatus.DONE for state in states)
+    assert states[0].ended_at <= states[2].started_at <= states[2].ended_at <= states[1].started_at  # type: ignore[operator]
+
+
+async def test_two_at_once_if_that_is_set(downloads: Downloads, hub: FakeHub) -> None:
+    slow(hub, 1_000_000)
+    downloads.set_options(QueueOptions(jobs=2, connections=2))
+    first = await downloads.start(DownloadRequest(hub.model, include=("model*",)))
+    second = await downloads.start(DownloadRequest(hub.model, include=("conf*",)))
+    assert (await ended(downloads, second)).status is DownloadStatus.DONE
+    assert downloads.find(first).status is DownloadStatus.RUNNING
+
+
+@pytest.mark.parametrize(("fault", "word"), [("silent", "no bytes"), ("503", "503")])
+async def test_a_stall_is_named_with_its_reason_and_overcome(
+    downloads: Downloads, hub: FakeHub, fault: str, word: str
+) -> None:
+    hub.faults["model.safetensors"] = Faults(silent=1) if fault == "silent" else Faults(refuse=3)
+    id = await downloads.start(DownloadRequest(hub.model))
+    state = await until(downloads, id, lambda state: state.stall is not None)
+    assert state.stall is not None
+    assert word in state.stall.reason
+    assert state.stall.seconds >= TIMING["stall"]
+    assert (await ended(downloads, id)).status is DownloadStatus.DONE
+
+
+async def test_a_hub_that_is_gone_is_given_up_in_the_end(paths: Paths, hub: FakeHub) -> None:
+    downloads = Downloads(paths, {"stall": 0.3, "silent": 0.5, "patience": 2.0})
+    hub.faults["model.safetensors"] = Faults(refuse=10_000)
+    state = await ended(downloads, await downloads.start(DownloadRequest(hub.model)))
+    assert state.status is DownloadStatus.FAILED
+    assert state.problem is not None
+    assert "503" in state.problem.why
+
+
+@pytest.mark.parametrize("key", HUB_KEYS)
+async def test_a_token_is_asked_for_and_is_nowhere_but_in_its_file(
+    downloads: Downloads, hub: FakeHub, paths: Paths, key: str, tmp_path: Path
+) -> None:
+    hub.token = "hf_SECRETSECRET"
+    hub.redirect_from = 1_000_000
+    request = DownloadRequest(hub.model, key)
+    with pytest.raises(TokenNeeded):
+        await downloads.plan(request)
+    facts = {"modelscope": MODELSCOPE, "huggingface": HUGGINGFACE}[key]
+    tokens = Tokens(paths)
+    tokens.save(facts, hub.token)
+    assert tokens.file(facts).stat().st_mode & 0o777 == 0o600
+    slow(hub)
+    id = await downloads.start(request)
+    await until(downloads, id, lambda state: state.done > 1000)
+    pid = hub_queue.read_json(downloads.folder / id / "state.json")["pid"]
+    for name in ("cmdline", "environ"):
+        assert hub.token.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    hub.faults.clear()
+    assert (await ended(downloads, id)).status is DownloadStatus.DONE
+    assert not any(hub.token in value for headers in hub.redirected for value in headers.values())
+    kept = [file for file in tmp_path.rglob("*") if file.is_file() and hub.token.encode() in file.read_bytes()]
+    assert kept == [tokens.file(facts)]
+
+
+async def test_a_file_that_was_changed_on_the_hub_is_fetched_as_it_is_now(downloads: Downloads, hub: FakeHub) -> None:
+    slow(hub)
+    request = DownloadRequest(hub.model)
+    id = await downloads.start(request)
+    await until(downloads, id, lambda state: state.done > TOTAL // 3)
+    await downloads.pause(id)
+    hub.faults.clear()
+    hub.files["model.safetensors"] = WEIGHTS[::-1]
+    await downloads.resume(id)
+    state = await ended(downloads, id)
+    assert state.status is DownloadStatus.DONE
+    assert state.folder is not None
+    assert (state.folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
+    assert state.done == state.total == TOTAL
+
+
+@pytest.mark.parametrize("key", HUB_KEYS)
+async def test_a_wrong_hash_is_never_counted_as_good(downloads: Downloads, hub: FakeHub, key: str) -> None:
+    hub.false_hashes["model.safetensors"] = "0" * 64
+    state = await ended(downloads, await downloads.start(DownloadRequest(hub.model, key)))
+    assert state.status is DownloadStatus.FAILED
+    assert state.problem is not None
+    assert "model.safetensors" in state.problem.title
+    assert state.folder is not None
+    assert not (state.folder / "model.safetensors").exists()
+    assert (state.folder / "config.json").exists()
+
+
+async def test_a_name_outside_the_folder_is_refused(downloads: Downloads, hub: FakeHub, tmp_path: Path) -> None:
+    hub.files["../../../../evil"] = b"x"
+    with pytest.raises(ModelError, match="outside"):
+        await downloads.plan(DownloadRequest(hub.model))
+    state = await ended(downloads, await downloads.start(DownloadRequest(hub.model)))
+    assert state.status is DownloadStatus.FAILED
+    assert not list(tmp_path.rglob("evil"))
+
+
+async def test_a_disk_that_fills_up_stops_it_and_space_lets_it_go_on(
+    downloads: Downloads, hub: FakeHub, tmp_path: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a small file system can be made by root only")
+    small = tmp_path / "small"
+    small.mkdir()
+    command("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", small)
+    try:
+        state = await ended(downloads, await downloads.start(DownloadRequest(hub.model, cache_dir=str(small))))
+        assert state.problem is not None
+        assert "disk space" in state.problem.title  # it is not even begun
+        request = json.loads((downloads.folder / state.id / "request.json").read_text())
+        request["reserve"] = -10_000_000  # as if another program had taken the space meanwhile
+        hub_queue.write_json(downloads.folder / state.id / "request.json", request)
+        await downloads._launch(downloads.folder / state.id)
+        state = await ended(downloads, state.id)
+        assert state.problem is not None
+        assert state.problem.title == "The disk is full"
+        assert state.folder is not None
+        assert not (state.folder / "model.safetensors").exists()
+        command("mount", "-o", "remount,size=40m", small)
+        await downloads._launch(downloads.folder / state.id)
+        state = await ended(downloads, state.id)
+        assert state.status is DownloadStatus.DONE
+        assert state.fetched < TOTAL
+        check(state.folder or small)
+    finally:
+        command("umount", small)
+
+
+@pytest.mark.parametrize("key", HUB_KEYS)
+async def test_a_damaged_file_is_found_named_and_fetched_again_alone(
+    downloads: Downloads, hub: FakeHub, paths: Paths, key: str
+) -> None:
+    request = DownloadRequest(hub.model, key)
+    state = await ended(downloads, await downloads.start(request))
+    assert state.folder is not None
+    weights = (state.folder / "model.safetensors").resolve()
+    before = weights.stat()
+    weights.write_bytes(b"x" + WEIGHTS[1:])
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))  # nothing but the hash tells
+    for offline in (False, True):
+        found = await verify_model(paths, hub.model, lambda progress: None, hub=key, offline=offline)
+        assert [(file.name, file.verdict) for file in found.bad] == [("model.safetensors", "damaged")]
+        assert found.against == ("record" if offline else "hub")
+    hub.served.clear()
+    state = await ended(downloads, await downloads.start(request))
+    assert {name for name, _start in hub.served} == {"model.safetensors"}
+    assert state.fetched == len(WEIGHTS)
+    assert (await verify_model(paths, str(state.folder), lambda progress: None)).is_good
+
+
+async def test_without_any_hash_the_headers_are_checked(paths: Paths, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
+    found = await verify_model(paths, str(folder), lambda progress: None)
+    assert (found.against, found.is_good, found.files[0].verdict) == ("headers", True, "size")
+    (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(15))
+    assert not (await verify_model(paths, str(folder), lambda progress: None)).is_good
+
+
+# -- the commands ----------------------------------------------------------------------------------
+
+
+def test_the_command_downloads_verifies_and_says_what_it_did(hub: FakeHub, paths: Paths, tmp_path: Path) -> None:
+    cache = str(tmp_path / "here")
+    done = subprocess.run(
+        [PROGRAM, "download", hub.model, "--cache-dir", cache, "--json"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["done"] == answer["total"] == TOTAL
+    check(Path(answer["folder"]))
+    verify = [PROGRAM, "verify", answer["folder"], "--json"]
+    assert json.loads(subprocess.run(verify, capture_output=True, text=True, check=True).stdout)["good"]
+    (Path(answer["folder"]) / "config.json").unlink()
+    assert subprocess.run(verify, capture_output=True, check=False).returncode == 1
+
+
+def test_the_command_pauses_at_ctrl_c_and_goes_on(hub: FakeHub, paths: Paths) -> None:
+    slow(hub, 1_500_000)
+    process = subprocess.Popen(
+        [PROGRAM, "download", hub.model], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while hub.sent["model.safetensors"] < 1_000_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _out, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "goes on from here" in errors
+    assert [state.status for state in Downloads(paths).list()] == [DownloadStatus.PAUSED]
+    hub.faults.clear()
+    done = subprocess.run([PROGRAM, "download", hub.model, "--json"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["fetched"] < TOTAL - 500_000
+
+
+# -- for the demo ----------------------------------------------------------------------------------
+
+
+async def test_the_demo_sees_progress_that_only_grows_and_gets_the_folder(paths: Paths, hub: FakeHub) -> None:
+    seen: list[Progress] = []
+    check(await download_model(paths, hub.model, seen.append))
+    counted = [progress for progress in seen if progress.unit == "bytes"]
+    assert counted[-1].done == TOTAL
+    assert [progress.done for progress in counted] == sorted(progress.done for progress in counted)
+    assert not Downloads(paths).list()
+    with pytest.raises(ModelError, match="owner/nothing"):
+        await download_model(paths, "owner/nothing", seen.append)
