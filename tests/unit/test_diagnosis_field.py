@@ -207,6 +207,14 @@ CASES = (
     Case("multi-step-assert", "multi_step_model_runner", "AssertionError"),
     Case("k8s-box", "(?i)kv cache", "No available memory", changes="utilization"),
     Case("libcuda-stub", "(?i)driver", "libcuda.so.1", "(?i)driver|gpus all"),
+    Case("relayed-as-info", "8.31", "Free memory", changes="utilization 0.3"),
+    Case("xgrammar-file", "(?i)xgrammar|structured", "xgrammar_bindings", "(?i)backend|install|setup"),
+    Case("xgrammar-index", "(?i)structured|guided|tuple index", "tuple index out of range", "(?i)backend|structured"),
+    Case("blank-lines", "(?i)memory.*weights|weights.*memory", "OutOfMemory"),
+    Case("wrong-module", "vllm", "No module named", "(?i)engine|setup|install"),
+    Case("unexpected-keyword", "tool-call-parser", "unexpected keyword"),
+    Case("cut-off-pod", None),
+    Case("module-not-callable-run", "fill_next_token_bitmask", "fill_next_token_bitmask"),
 )
 
 

@@ -63,6 +63,12 @@ _AREAS = (
         Relaunch(env={"VLLM_USE_FLASHINFER_SAMPLER": "0"}),
     ),
     _area(
+        r"xgrammar|outlines|lm_?format_?enforcer|structured_output|guided_decoding|grammar_bitmask",
+        N_("Structured output (JSON, a grammar) failed: {error}"),
+        N_("Choose another backend for it (--structured-outputs-config, in older versions --guided-decoding-backend), "
+           "or update vLLM and xgrammar together."),
+    ),
+    _area(
         r"/attention/|flash_attn|xformers",
         N_("The attention kernels failed: {error}"),
         N_("Try another attention backend, --dtype half, or another version of vLLM."),
@@ -75,7 +81,7 @@ _AREAS = (
     _area(
         r"/multimodal/|image_processing|/processing_|video_processing|feature_extraction",
         N_("Preparing pictures, sound or video failed: {error}"),
-        N_("Try a newer vLLM and transformers. For text only: --limit-mm-per-prompt '{\"image\": 0}'."),
+        N_("Try a newer vLLM and transformers. If text is enough, --limit-mm-per-prompt can turn the rest off."),
     ),
     _area(
         r"tokeniz",

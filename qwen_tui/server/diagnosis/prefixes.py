@@ -9,6 +9,7 @@ from typing import NamedTuple
 _STAMP = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?"
 _OUTER = re.compile(
     rf"(?:│ ?)?(?:(?:> )?(?:- )?(?:\[?{_STAMP}\]? +\| *[A-Z]+ *\| [\w.:<>]+ (?:\||-) ?"
+    rf"|{_STAMP} - (?!vllm|uvicorn)[\w.]+ - (?:DEBUG|INFO|WARNING|ERROR) - "
     rf"|\[?{_STAMP}\]?(?: (?:std(?:out|err) [FP] )?| +(?=[A-Z(]))|\d{{9,11}}\.\d+ +"
     r"|[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \S+ \S+: |[\w.-]+ +\| ?(?=\S| )"
     r"|\[[A-Za-z][\w .:-]{0,30}\]:? ?(?=\(|\[rank|Traceback|(?:INFO|WARNING|ERROR) )"

@@ -178,6 +178,7 @@ class _Parser:
         self._streams: dict[tuple[str, str, str], _Stream] = {}
         self._busy = 0
         self._in_usage = False
+        self._opened: _Stream | None = None
         self._last_life = self._life_before = 0
 
     def feed(self, number: int, text: str) -> None:
@@ -200,6 +201,9 @@ class _Parser:
                 self._streams.clear()
                 self._busy = 0
             stream = self._streams[key] = _Stream()
+        if self._opened is not None and self._opened is not stream and not parts.level and _FRAME.match(body):
+            self._move(self._opened, stream)
+        self._opened = None
         if not self._continue(stream, number, text, parts, body):
             self._outside(stream, number, text, parts, body)
 
@@ -228,6 +232,7 @@ class _Parser:
                     self._complain(number, text, parts, before)
             stream.in_frames, stream.frames, stream.skipped = True, [], 0
             self._busy += 1
+            self._opened = stream if parts.level else None
             return True
         if _CAUSED in body or _DURING in body:
             self._close(stream)
@@ -294,6 +299,14 @@ class _Parser:
             return False
         raised.lines.append((number, text, body))
         return True
+
+    def _move(self, opened: _Stream, stream: _Stream) -> None:
+        """A record may have its prefix in its first line only: the traceback it begins goes on in the plain lines."""
+        if not opened.in_frames or opened.frames or stream.in_frames:
+            return
+        self._close(stream)
+        stream.header, stream.in_frames, stream.frames, stream.skipped = opened.header, True, [], 0
+        opened.in_frames = False
 
     def _close(self, stream: _Stream) -> None:
         if stream.in_frames or stream.open is not None:
