@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "stop": ("qwen_tui.headless.stop", N_("stop a server and everything it started")),
     "flags": ("qwen_tui.headless.flags", N_("list, or search, the arguments that the engine's server takes")),
     "profiles": ("qwen_tui.headless.profiles", N_("servers kept for later: list, show, import, export, delete")),
-    "models": ("qwen_tui.headless.models", N_("the models that are here, and on the hubs: list, search, card, delete, move")),
+    "models": ("qwen_tui.headless.models", N_("models, here and on the hubs: list, search, card, delete, move")),
     "fit": ("qwen_tui.headless.fit", N_("say whether a model fits this machine, and with which flags; or compare two")),
     "download": ("qwen_tui.headless.download", N_("fetch a model from ModelScope or Hugging Face, or list downloads")),
     "verify": ("qwen_tui.headless.verify", N_("check every file of a model, by size and hash")),

@@ -66,9 +66,8 @@ class Catalogue:
         found = by_path or by_id or by_name
         if found:
             return max(found, key=lambda model: (model.is_whole, model.modified))
-        near = difflib.get_close_matches(
-            name, [model.id for model in models] + [model.name for model in models], 3, 0.5
-        )
+        near = [model.id for model in models if folded in model.id.casefold() or model.name.casefold() in folded][:3]
+        near = near or difflib.get_close_matches(name, [model.id for model in models], 3, 0.5)
         raise ModelError(
             _("There is no model “{name}” on this machine").format(name=name),
             _("Did you mean {names}?").format(names=", ".join(dict.fromkeys(near))) if near else "",

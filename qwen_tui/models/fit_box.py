@@ -88,8 +88,8 @@ class ModelFit:
     """How a model fits a box.
 
     light, why: the verdict, and one translated sentence with the figure behind it.
-    tensor: GPUs that share it (1 on a CPU). dtype: to compute in. utilization: share of each GPU's memory that is to be
-    asked for, None for the default. cpu_space: GiB of RAM for the KV cache on a CPU, None for the default.
+    tensor: GPUs that share it (1 if is_cpu). dtype: to compute in. utilization: share of each GPU's memory to be asked
+    for, None for the default. cpu_space: GiB of RAM for the KV cache on a CPU, None for the default.
     context: max-model-len it is reckoned for; its own context if that fits, else what does. model_context: the model's.
     weights: bytes, all devices together. bytes_per_token: KV cache of one token, all devices together, at `context`.
     request: bytes of KV cache of one request of `context` tokens, all devices together. tokens: the KV cache holds.
@@ -102,6 +102,7 @@ class ModelFit:
     light: Light
     why: str
     tensor: int = 1
+    is_cpu: bool = False
     dtype: str = "auto"
     utilization: float | None = None
     cpu_space: int | None = None
@@ -222,6 +223,7 @@ class _Trial:
             light=light,
             why=why,
             tensor=load.tensor,
+            is_cpu=self.box.is_cpu,
             dtype=self.dtype,
             utilization=self._free_share(),
             cpu_space=self.cpu_space,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qwen_tui.errors import ModelError
-from qwen_tui.i18n import _
+from qwen_tui.i18n import _, ngettext
 from qwen_tui.models.fit import GIB
 from qwen_tui.models.fit_box import ModelFit
 from qwen_tui.models.local_model import LocalModel
@@ -100,7 +100,7 @@ def compare(models: Sequence[tuple[LocalModel, ModelFit]]) -> list[ComparedRow]:
         _row(_("Size on disk"), [model.size for model, _fit in models], format_bytes),
         _row(_("Weights in memory"), [fit.weights or None for fit in fits], _gib, least=True),
         _row(_("Context"), [model.context or None for model, _fit in models], _whole, most=True),
-        _row(_("GPUs"), [fit.tensor if fit.light != "unknown" else None for fit in fits], _whole, least=True),
+        _row(_("Runs on"), [runs_on(fit) if fit.account else "" for fit in fits]),
         _row(_("KV cache of a token"), [fit.bytes_per_token or None for fit in fits], format_bytes, least=True),
         _row(_("Reckoned for a context of"), [fit.context or None for fit in fits], _whole),
         _row(_("KV cache of a request"), [fit.request or None for fit in fits], _gib, least=alike),
@@ -130,8 +130,15 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def runs_on(fit: ModelFit) -> str:
+    """'2 GPUs', 'the processor'."""
+    if fit.is_cpu:
+        return _("the processor")
+    return ngettext("{count} GPU", "{count} GPUs", fit.tensor).format(count=fit.tensor)
+
+
 def _gib(count: float) -> str:
-    return f"{count / GIB:.1f} GiB" if count >= GIB / 10 else format_bytes(count)
+    return f"{count / GIB:.1f} GiB" if count >= GIB else format_bytes(count)
 
 
 def _whole(count: float) -> str:

@@ -181,7 +181,7 @@ def test_two_models_side_by_side() -> None:
     large, small = model(), model(SMOL, gib=0.25, dtype="bfloat16", quantization="awq")
     fits = [fit_model(one, box(H200), context=2048) for one in (large, small)]
     rows = {row.label: row for row in compare(list(zip((large, small), fits, strict=True)))}
-    assert rows["Weights in memory"].values == ("14.2 GiB", "0.2 GiB")
+    assert rows["Weights in memory"].values == ("14.2 GiB", "268 MB")
     assert rows["Weights in memory"].best == 1
     assert rows["Context"].best == 0
     assert rows["Type"].values == ("bfloat16", "bfloat16 awq")
