@@ -135,6 +135,7 @@ class Keeper:
                 setsigdef=[signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM],
             )
         except OSError as error:
+            self.remove_sockets()
             self.write(
                 status="ended",
                 server=None,
@@ -162,8 +163,11 @@ class Keeper:
         """The server's, with a folder for its sockets."""
         environment = {**os.environ, **self.launch["env"], processes.TAG: self.launch["id"]}
         folder = sockets.make_folder(self.launch["id"], int(self.state.get("restarts", 0)), environment)
-        self.state["sockets"] = folder
         return {**environment, sockets.VARIABLE: folder} if folder else environment
+
+    def remove_sockets(self) -> None:
+        """What was made for this run's sockets, by this keeper or one before it."""
+        sockets.remove_folders(self.launch["id"], {**os.environ, **self.launch["env"]})
 
     def is_abandoned(self, run: str) -> bool:
         """Whether the folder still holds this run and nobody has brought it to its end."""
@@ -256,7 +260,7 @@ class Keeper:
         remaining = processes.end_all(self.members, grace, self.pause, self.step)
         self.collect()
         if not remaining:
-            sockets.remove_folder(str(self.state.get("sockets") or ""))
+            self.remove_sockets()
         self.step("remain" if remaining else "gone", remaining)
 
     def exit_record(self) -> dict[str, Any]:

@@ -24,9 +24,9 @@ def make_folder(run: str, number: int, environment: Mapping[str, str]) -> str:
     """
     if environment.get(VARIABLE):
         return ""
-    for parent in (environment.get("TMPDIR") or "/tmp", "/tmp"):
-        path = f"{parent.rstrip('/')}/qwen-tui-{run[:12]}-{number}"
-        if not path.startswith("/") or len(os.fsencode(path)) > _LONGEST:
+    for parent in _parents(environment):
+        path = f"{parent}/{_prefix(run)}{number}"
+        if len(os.fsencode(path)) > _LONGEST:
             continue
         try:
             Path(path).mkdir(mode=0o700)
@@ -36,10 +36,25 @@ def make_folder(run: str, number: int, environment: Mapping[str, str]) -> str:
     return ""
 
 
-def remove_folder(path: str) -> None:
-    """Remove the folder and the sockets in it; what else is there stays."""
-    if not path:
-        return
+def remove_folders(run: str, environment: Mapping[str, str]) -> None:
+    """Remove the folders of every start of `run`, with the sockets in them; what else is there stays."""
+    for parent in _parents(environment):
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(parent):
+                if entry.name.startswith(_prefix(run)) and entry.is_dir(follow_symlinks=False):
+                    _remove(entry.path)
+
+
+def _prefix(run: str) -> str:
+    return f"qwen-tui-{run[:12]}-"
+
+
+def _parents(environment: Mapping[str, str]) -> list[str]:
+    named = environment.get("TMPDIR", "").rstrip("/")
+    return list(dict.fromkeys([*([named] if named.startswith("/") else []), "/tmp"]))
+
+
+def _remove(path: str) -> None:
     with contextlib.suppress(OSError):
         for entry in os.scandir(path):
             if not entry.is_dir(follow_symlinks=False):

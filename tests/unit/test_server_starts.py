@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from qwen_tui.engine.find import Engine
+from qwen_tui.errors import ServerError
 from qwen_tui.paths import Paths, private_folder
 from qwen_tui.server import launch, registry, sockets
 from qwen_tui.server.phases import PhaseReader
@@ -82,24 +87,37 @@ async def test_the_sockets_of_a_killed_server_go_with_it(
 
 
 def test_the_folder_of_sockets_is_short_and_ones_own(tmp_path: Path) -> None:
+    run = uuid.uuid4().hex
     long = tmp_path / ("x" * 60)
     long.mkdir()
-    made = sockets.make_folder("0123456789abcdef", os.getpid(), {"TMPDIR": str(long)})
+    made = sockets.make_folder(run, 0, {"TMPDIR": str(long)})
     try:
         assert made.startswith("/tmp/qwen-tui-")
-        assert not sockets.make_folder("0123456789abcdef", os.getpid(), {}), "a folder that is there may be anybody's"
+        assert not sockets.make_folder(run, 0, {}), "a folder that is there may be anybody's"
     finally:
-        sockets.remove_folder(made)
+        sockets.remove_folders(run, {})
     assert not Path(made).exists()
-    assert sockets.make_folder("run", 1, {sockets.VARIABLE: "/elsewhere"}) == ""
+    assert sockets.make_folder(run, 1, {sockets.VARIABLE: "/elsewhere"}) == ""
 
 
-def test_what_is_no_socket_of_it_is_left(tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    (folder / "kept").mkdir(parents=True)
-    (folder / "socket").touch()
-    sockets.remove_folder(str(folder))
-    assert [entry.name for entry in folder.iterdir()] == ["kept"]
-    shutil.rmtree(folder)
-    sockets.remove_folder(str(folder))
-    sockets.remove_folder("")
+def test_what_is_no_socket_of_it_is_left() -> None:
+    run = uuid.uuid4().hex
+    made, other = (Path(sockets.make_folder(name, 0, {})) for name in (run, uuid.uuid4().hex))
+    try:
+        (made / "kept").mkdir()
+        (made / "socket").touch()
+        sockets.remove_folders(run, {})
+        assert [entry.name for entry in made.iterdir()] == ["kept"]
+        assert other.exists()
+    finally:
+        shutil.rmtree(made)
+        other.rmdir()
+
+
+async def test_no_folder_stays_of_a_start_that_could_not_be(
+    servers: Servers, fake_spec: MakeSpec, tmp_path: Path, paths: Paths
+) -> None:
+    with pytest.raises(ServerError):
+        await servers.start(fake_spec(), Engine(tmp_path / "none", "0.32.0", "cpu", "option"))
+    run = json.loads((paths.servers / "fake" / "launch.json").read_text())["id"]
+    assert not list(Path("/tmp").glob(f"qwen-tui-{run[:12]}-*"))
