@@ -23,4 +23,4 @@ def filled(text: str, width: int, label: str = "", indent: int = 0) -> str:
             lines.append("")
         lines[-1] += unit
     first = label + " " * max(1 if label else 0, indent - cell_len(label))
-    return "\n".join((" " * indent if number else first) + line.rstrip() for number, line in enumerate(lines))
+    return "\n".join(((" " * indent if number else first) + line).rstrip() for number, line in enumerate(lines))

@@ -38,6 +38,8 @@ KINDS: list[tuple[str, str, str, list[str]]] = [
     ("unknown-flag", USAGE + "api_server.py: error: unrecognized arguments: --max-modle-len 12\n", "--max-modle-len",
      ["--max-modle-len → --max-model-len"]),
     ("unknown-flag", USAGE + "api_server.py: error: unrecognized arguments: --xyzzy\n", "--xyzzy", []),
+    ("unknown-flag", "usage: vllm serve [model_tag] [options]\nvllm serve: error: unrecognized arguments: --use-v2-block-manager"
+     " --num_scheduler_steps 8\n", "--use-v2-block-manager", ["without --use-v2-block-manager", "without --num_scheduler_steps"]),
     ("bad-choice", USAGE + "api_server.py: error: argument --dtype: invalid choice: 'haf' (choose from 'auto', 'half')\n",
      "haf", ["--dtype half"]),
     ("bad-choice", USAGE + "vllm: error: argument --dtype: invalid choice: 'x' (choose from auto, half)\n", "--dtype", []),

@@ -203,14 +203,20 @@ def near_flag(finding: Finding, flag: str) -> str:
 
 
 def right_flag(finding: Finding) -> Relaunch | None:
-    """The nearest known name for each flag that is unknown; None where one has no near name."""
-    rename = {}
+    """The nearest known name for each flag that is unknown, those left out that vLLM has dropped.
+
+    None where one is neither.
+    """
+    rename, remove = {}, []
     for flag in _FLAG.findall(finding.group("words")):
+        if flag.replace("_", "-") in DROPPED_FLAGS:
+            remove.append(flag)
+            continue
         near = near_flag(finding, flag)
         if not near:
             return None
         rename[flag] = near
-    return Relaunch(rename=rename) if rename else None
+    return Relaunch(rename=rename, remove=tuple(remove)) if rename or remove else None
 
 
 def near_choice(finding: Finding) -> str:
@@ -225,6 +231,15 @@ def right_choice(finding: Finding) -> Relaunch | None:
     near, flags = near_choice(finding), _FLAG.findall(finding.group("flag"))
     return Relaunch({flags[-1]: near}) if near and flags else None
 
+
+#: Flags that vLLM had once, without a successor that takes the same value; it does what they asked for, or nothing.
+DROPPED_FLAGS = frozenset({
+    "--use-v2-block-manager", "--num-scheduler-steps", "--multi-step-stream-outputs", "--enable-reasoning",
+    "--disable-log-requests", "--max-seq-len-to-capture", "--num-lookahead-slots", "--preemption-mode",
+    "--scheduler-delay-factor", "--disable-async-output-proc", "--engine-use-ray", "--device", "--swap-space",
+    "--enable-prompt-adapter", "--max-prompt-adapters", "--long-lora-scaling-factors", "--lora-extra-vocab-size",
+    "--disable-frontend-multiprocessing", "--guided-decoding-backend", "--override-neuron-config",
+})  # fmt: skip
 
 #: For a log without a usage text.
 _COMMON_FLAGS = (

@@ -13,6 +13,8 @@ def _unknown_flag(finding: Finding) -> str:
 
 def _meant_flag(finding: Finding) -> str:
     change = right_flag(finding)
+    if change is not None and not change.rename:
+        return _("Leave it out: older versions had it, this one does without.")
     if change is None:
         words = [word for word in finding.group("words").split() if word.startswith("--")]
         near = near_flag(finding, words[0]) if words else ""
