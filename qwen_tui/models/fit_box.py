@@ -20,7 +20,7 @@ from qwen_tui.hardware.host import node_memory, read_host
 from qwen_tui.i18n import _
 from qwen_tui.models import fit as memory
 from qwen_tui.models.fit import GIB, Fit, Load
-from qwen_tui.models.fit_words import notes_on, tight_words, unknown_words
+from qwen_tui.models.fit_words import cpu_words, notes_on, tight_words, too_old_words, unknown_words
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.model_config import DTYPE_BYTES, ModelConfig
 
@@ -141,6 +141,9 @@ def fit_model(
         doubt = doubt or _("No GPU is to be seen")
     if doubt or config is None:
         return ModelFit(model.id, "unknown", doubt or _("There is no config.json"), model_context=model.context)
+    too_old = too_old_words(config, box.gpus) if not box.is_cpu else cpu_words(config)
+    if too_old:
+        return ModelFit(model.id, "no", too_old, is_cpu=box.is_cpu, model_context=model.context)
     asked = context or config.default_length
     sizes = [tensor] if tensor else _tensor_sizes(config, box)
     trials = [_Trial(model, config, box, size, asked, measured) for size in sizes]

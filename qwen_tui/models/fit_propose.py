@@ -54,10 +54,11 @@ def propose(model: LocalModel, fit: ModelFit) -> Proposal:
     flags: list[str] = []
     why: list[str] = []
     environment: dict[str, str] = {}
-    length = None
-    if fit.light in ("ok", "tight") and fit.context < (model.config.default_length if model.config else 0):
+    length, own = None, model.config.default_length if model.config else 0
+    if fit.light in ("ok", "tight") and fit.context != own:
         length = fit.context
-        why.append(_("max-model-len {count:,}: the model's own does not fit").format(count=length))
+        shorter = _("max-model-len {count:,}: the model's own does not fit")
+        why.append((shorter if fit.longest < own else _("max-model-len {count:,}, as asked for")).format(count=length))
     if fit.tensor > 1:
         flags += ["--tensor-parallel-size", str(fit.tensor)]
         why.append(_("{count} GPUs: on fewer there is no room").format(count=fit.tensor))

@@ -10,6 +10,7 @@ from qwen_tui.i18n import _, ngettext
 from qwen_tui.models.fit import CUDA_CONTEXT, GIB
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.model_config import ModelConfig
+from qwen_tui.models.quantization import LEAST_CAPABILITY, ON_CPU
 
 
 def unknown_words(model: LocalModel) -> str:
@@ -30,6 +31,29 @@ def unknown_words(model: LocalModel) -> str:
     if "decoder_layers" in config.raw or config.raw.get("is_encoder_decoder"):
         return _("It has an encoder besides: its memory can't be reckoned")
     return ""
+
+
+def too_old_words(config: ModelConfig, gpus: Sequence[Gpu]) -> str:
+    """Why these GPUs can't run weights quantized so; empty if they can, or it is not known."""
+    known = [gpu for gpu in gpus if gpu.compute_capability]
+    oldest = min(known, key=lambda gpu: gpu.compute_capability or (0, 0), default=None)
+    needed = LEAST_CAPABILITY.get(config.quantization, (0, 0))
+    if oldest is None or oldest.compute_capability is None or oldest.compute_capability >= needed:
+        return ""
+    text = _("{method} needs compute capability {needed}; {card} has {capability}")
+    return text.format(
+        method=config.quantization,
+        needed=f"{needed[0]}.{needed[1]}",
+        card=oldest.name,
+        capability="{}.{}".format(*oldest.compute_capability),
+    )
+
+
+def cpu_words(config: ModelConfig) -> str:
+    """Why a CPU build can't run weights quantized so; empty if it can."""
+    if not config.quantization or config.quantization in ON_CPU:
+        return ""
+    return _("A CPU build of vLLM can't run {method} weights").format(method=config.quantization)
 
 
 def tight_words(figures: Mapping[str, Any], *, is_shorter: bool) -> str:

@@ -9,18 +9,10 @@ from qwen_tui.i18n import _, ngettext
 from qwen_tui.models import fit as memory
 from qwen_tui.models.fit import GIB, Fit, Load
 from qwen_tui.models.model_config import DTYPE_BYTES, ModelConfig
+from qwen_tui.models.quantization import LEAST_CAPABILITY, ON_CPU
 from qwen_tui.server.plan_arguments import Change, version_of
 from qwen_tui.server.plan_check import Check
 
-#: Quantization → the least compute capability that any vLLM has asked for. Source: get_min_capability in
-#: model_executor/layers/quantization.
-_CAPABILITY: Mapping[str, tuple[int, int]] = {
-    "awq": (7, 5), "awq_marlin": (7, 5), "gptq": (6, 0), "gptq_marlin": (7, 5), "fp8": (7, 5), "modelopt": (7, 5),
-    "modelopt_fp4": (7, 5), "mxfp4": (8, 0), "fbgemm_fp8": (8, 0), "experts_int8": (8, 0), "fp_quant": (10, 0),
-    "compressed-tensors": (7, 0), "bitsandbytes": (7, 0), "gguf": (6, 0), "moe_wna16": (7, 0), "torchao": (7, 5),
-}  # fmt: skip
-#: Methods that a CPU build can run.
-_ON_CPU = ("awq", "auto_awq", "gptq", "auto_gptq", "compressed-tensors", "inc", "auto-round", "cpu_awq", "gguf")
 #: Methods that shrink plain weights while they are loaded → what is left of 16-bit weights.
 _SHRINKING: Mapping[str, float] = {"fp8": 0.53, "experts_int8": 0.53, "bitsandbytes": 0.3}
 #: How far a start may differ from the reckoning; within it, a plan warns and does not forbid.
@@ -125,7 +117,7 @@ def check_precision(check: Check) -> None:
     shown = dtype if dtype != "auto" else config.dtype or "auto"
     name = f"{shown}, {method}" if method else shown
     if check.is_cpu:
-        if method and method not in _ON_CPU:
+        if method and method not in ON_CPU:
             check.warn("precision", _("{name} weights: most CPU builds can't run them").format(name=method))
         else:
             check.ok("precision", name)
@@ -136,7 +128,7 @@ def check_precision(check: Check) -> None:
     oldest = min(gpus, key=lambda gpu: gpu.compute_capability or (0, 0))
     capability = oldest.compute_capability or (0, 0)
     card = f"{oldest.name} ({capability[0]}.{capability[1]})"
-    needed = _CAPABILITY.get(method, (0, 0))
+    needed = LEAST_CAPABILITY.get(method, (0, 0))
     if capability < needed:
         text = _("{method} needs compute capability {needed}; {card} has less")
         check.stop("precision", text.format(method=method, needed=f"{needed[0]}.{needed[1]}", card=card),

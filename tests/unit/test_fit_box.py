@@ -93,6 +93,15 @@ def test_old_cards_compute_in_half() -> None:
     assert fit_model(model({"torch_dtype": "float16"}), box(gpu(32, capability=(7, 0)))).dtype == "auto"
 
 
+def test_cards_too_old_for_the_quantization() -> None:
+    awq = model({"quantization_config": {"quant_method": "awq", "bits": 4}}, gib=5)
+    fit = fit_model(awq, box(gpu(32, capability=(7, 0), name="V100")))
+    assert (fit.light, fit.why) == ("no", "awq needs compute capability 7.5; V100 has 7.0")
+    assert fit_model(awq, box(gpu(32, capability=(7, 5)))).light == "ok"
+    fp8 = model({"quantization_config": {"quant_method": "fp8"}}, gib=7)
+    assert fit_model(fp8, Box((), (64 * GIB, 60 * GIB), True, (0, 32))).light == "no"
+
+
 def test_a_card_that_is_taken_is_said_and_a_smaller_share_proposed() -> None:
     chosen = model()
     fit = fit_model(chosen, box(gpu(80, free=40)))
@@ -175,6 +184,8 @@ def test_a_proposal_is_what_the_form_takes() -> None:
         "extra_args": "--tensor-parallel-size 2 --dtype half",
     }
     assert len(proposal.why) == 3
+    asked = propose(one, fit_model(one, box(H200), context=2048))
+    assert (asked.max_model_len, asked.why) == (2048, ("max-model-len 2,048, as asked for",))
 
 
 def test_two_models_side_by_side() -> None:
