@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -19,12 +20,16 @@ from qwen_tui import i18n
 from qwen_tui.engine.find import Engine
 from qwen_tui.paths import Paths
 from qwen_tui.server import processes
+from qwen_tui.server import service as service_module
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
 from tests.failures import pytest_runtest_makereport, pytest_terminal_summary
 
 __all__ = ["pytest_runtest_makereport", "pytest_terminal_summary"]
+
+#: The first of a hundred ports for what these tests start: another process that runs tests has others.
+PORTS = 18400 + os.getpid() % 140 * 100
 
 FAKE_ENGINE = Path(__file__).parent / "fakes" / "engine"
 
@@ -40,9 +45,15 @@ async def until(condition: Callable[[], Any], seconds: float = 60.0, what: str =
 
 
 def pytest_configure() -> None:
-    """Ctrl+C and a hang-up reach the programs that tests start, also where a shell put the tests into the background."""
+    """Ctrl+C and a hang-up reach what tests start, also where a shell put the tests into the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    gc.set_threshold(100_000, 20, 100)  # each app is a tree of cycles: looking for them takes a tenth of the time
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for whole folders; for less, starting them would take longer than the tests."""
+    return 2 if all(os.path.isdir(name.split("::")[0]) for name in config.args) else 0
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +80,7 @@ def fake_spec() -> Callable[..., ServerSpec]:
     taken: list[int] = []
 
     def make(name: str = "fake", **options: Any) -> ServerSpec:
-        port = free_port(first=max([18400 + os.getpid() % 5000, *taken]) + 1)
+        port = free_port(first=max([PORTS - 1, *taken]) + 1)
         taken.append(port)
         restart = options.pop("restart", "no")
         host = options.pop("host", "127.0.0.1")
@@ -80,8 +91,9 @@ def fake_spec() -> Callable[..., ServerSpec]:
 
 
 @pytest.fixture
-async def servers(paths: Paths) -> AsyncIterator[Servers]:
+async def servers(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Servers]:
     """A server service in this test's folders; nothing that it started outlives the test."""
+    monkeypatch.setattr(service_module, "_STARTING_INTERVAL", 0.02)
     service = Servers(paths)
     yield service
     for status in service.list():
@@ -96,7 +108,13 @@ async def servers(paths: Paths) -> AsyncIterator[Servers]:
     assert not left, f"processes were left: {left}"
 
 
-def run_processes(paths: Paths) -> list[processes.ProcessStat]:
+async def nothing_is_left(paths: Paths) -> None:
+    """Of the servers in `paths` no process is left; their keepers may be drawing their last breath."""
+    assert run_processes(paths, with_keepers=False) == []
+    await until(lambda: not run_processes(paths), what="the keepers' end")
+
+
+def run_processes(paths: Paths, with_keepers: bool = True) -> list[processes.ProcessStat]:
     """Every process that carries a tag of a run launched in `paths`, and every keeper of it."""
     found = []
     tags = [json.loads(file.read_text())["id"] for file in paths.servers.glob("*/launch.json") if file.stat().st_size]
@@ -110,7 +128,8 @@ def run_processes(paths: Paths) -> list[processes.ProcessStat]:
             command = (entry / "cmdline").read_bytes().decode("utf-8", "replace")
         except OSError:
             continue
-        is_keeper = "keeper.py" in command and str(paths.servers) in command
-        if is_keeper or any(processes.has_tag(stat.pid, tag) for tag in tags):
+        if "keeper.py" in command and str(paths.servers) in command:
+            found += [stat] if with_keepers else []
+        elif any(processes.has_tag(stat.pid, tag) for tag in tags):
             found.append(stat)
     return found

@@ -10,6 +10,8 @@ import pytest
 #: Lines of one assertion's explanation, of one captured stream, and of one test in the summary at the end.
 _EXPLANATION, _CAPTURED, _SUMMARY = 45, 40, 10
 _WIDTH = 240
+#: What pytest-xdist adds to the names of the tests in tests/e2e.
+_GROUP = "@engine"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,7 +23,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         for entry in traceback.reprentries:
             entry.lines[:] = _cut_explanation(entry.lines)
     report.sections = [(name, _tail(text)) for name, text in report.sections]
-    return report  # type: ignore[return-value] # noqa: B901
+    return report  # type: ignore[return-value]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -32,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     terminalreporter.section("failed tests", red=True, bold=True)
     for report in reports:
         when = "" if getattr(report, "when", "call") == "call" else f" ({report.when})"
-        terminalreporter.write_line(f"FAILED {report.nodeid}{when}", red=True)
+        terminalreporter.write_line(f"FAILED {report.nodeid.removesuffix(_GROUP)}{when}", red=True)
         for line in summary(report):
             terminalreporter.write_line(f"    {line}")
 

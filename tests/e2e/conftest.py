@@ -23,6 +23,13 @@ from qwen_tui.paths import Paths
 PROGRAM = Path(sys.executable).parent / "qwen-tui"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process runs all of these: two engines at once are too much for a small machine."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("engine"))
+
+
 @pytest.fixture(scope="session")
 def cache() -> Path:
     """The folder that outlasts the tests."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import pytest
 from qwen_tui.engine.find import Engine, find_engine, site_packages
 from qwen_tui.engine.plan import is_unwanted_on_cpu, normalised
 from qwen_tui.paths import Paths
-from tests.conftest import run_processes
+from tests.conftest import nothing_is_left
 from tests.e2e.conftest import PROGRAM
 
 
@@ -59,7 +60,7 @@ def test_the_demo_answers_measures_and_stops(home: dict[str, str], tmp_path: Pat
     assert "is stopped" in done.stderr
     print(f"demo --headless took {time.monotonic() - started:.1f} s")
     paths = Paths(*(tmp_path / kind for kind in ("config", "data", "qwen-tui", "cache")))
-    assert run_processes(paths) == []
+    asyncio.run(nothing_is_left(paths))
 
 
 def test_ctrl_c_while_the_server_starts_leaves_nothing(home: dict[str, str], tmp_path: Path) -> None:
@@ -76,4 +77,4 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing(home: dict[str, str], tmp
     assert rest.splitlines()[-1] == "Stopped. `qwen-tui demo` goes on from here"
     assert "Traceback" not in rest
     paths = Paths(*(tmp_path / kind for kind in ("config", "data", "qwen-tui", "cache")))
-    assert run_processes(paths) == []
+    asyncio.run(nothing_is_left(paths))

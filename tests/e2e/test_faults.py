@@ -14,7 +14,7 @@ from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState
-from tests.conftest import run_processes, until
+from tests.conftest import nothing_is_left, until
 
 
 def session_of(leader: int) -> list[processes.ProcessStat]:
@@ -60,4 +60,4 @@ async def test_kill_9_of_each_in_turn(engine: Engine, demo_model: Path, paths: P
         await servers.stop("real")
         await servers.close()
     assert servers.get("real").state is ServerState.STOPPED
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)

@@ -17,7 +17,7 @@ from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState
-from tests.conftest import run_processes, until
+from tests.conftest import nothing_is_left, until
 from tests.e2e.test_faults import session_of
 
 
@@ -52,7 +52,7 @@ async def test_kill_9_of_each_while_starting(engine: Engine, demo_model: Path, p
             await until(lambda leader=session: not session_of(leader), 60, f"the session to end after {victims}")
             await until(lambda: not servers.get("real").kept, 60, "the keeper to end")
             assert servers.get("real").state is (ServerState.STOPPED if victims == "keeper" else ServerState.FAILED)
-            assert run_processes(paths) == []
+            await nothing_is_left(paths)
     finally:
         await servers.close()
 
@@ -73,7 +73,7 @@ async def test_an_idle_server_ends_and_orphans_are_seen(engine: Engine, demo_mod
         status = servers.get("real")
         assert status.exit
         assert status.exit.reason == "idle"
-        assert run_processes(paths) == []
+        await nothing_is_left(paths)
 
         # Keeper and API server killed at once: the engine core is seen as ours, and ended by the next who looks.
         await servers.start(small_server(demo_model), engine)

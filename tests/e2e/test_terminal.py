@@ -14,7 +14,7 @@ from qwen_tui.server import processes
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.status import ServerState
-from tests.conftest import run_processes
+from tests.conftest import nothing_is_left
 from tests.terminal import Terminal
 
 PROGRAM = Path(sys.executable).parent / "qwen-tui"
@@ -99,7 +99,7 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
             assert terminal.wait_end() == 0
     finally:
         asyncio.run(_stop_all(paths))
-    assert run_processes(paths) == []
+    asyncio.run(nothing_is_left(paths))
     assert engine_processes(status.pid) == []
 
 

@@ -27,7 +27,8 @@ from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus,
 from qwen_tui.settings import Settings
 from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.services import Services
-from tests.ui.idle import exact_idling
+from tests.ui.idle import use_exact_idling
+from tests.ui.style_sheets import SharedRules
 
 #: The moment at which every UI test takes place: Unix time.
 NOW = 1_800_000_000.0
@@ -183,10 +184,15 @@ async def wait_until(pilot: Pilot[None], condition: Callable[[], bool], seconds:
     await pilot.pause()
 
 
+@pytest.fixture(scope="session")
+def shared_rules() -> SharedRules:
+    return SharedRules()
+
+
 @pytest.fixture(autouse=True)
-def _exact_idling(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with exact_idling(monkeypatch):
-        yield
+def _quick_and_exact(monkeypatch: pytest.MonkeyPatch, shared_rules: SharedRules) -> None:
+    shared_rules.install(monkeypatch)
+    use_exact_idling(monkeypatch)
 
 
 @pytest.fixture(params=["en", "zh_CN"])

@@ -18,7 +18,7 @@ from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
 from qwen_tui.server.status import ServerState, StartProgress
 from qwen_tui.settings import Settings
-from tests.conftest import FAKE_ENGINE, until
+from tests.conftest import FAKE_ENGINE, PORTS, until
 from tests.fakes.hub import FakeHub
 
 FILES = {"config.json": b"{}", "model.safetensors": b"0" * 100_000}
@@ -38,7 +38,7 @@ def _on_the_fake_engine(fake_engine: Engine, tmp_path: Path, monkeypatch: pytest
 
 
 def options(model: str) -> DemoOptions:
-    return DemoOptions(model=model, port=free_port(first=18700))
+    return DemoOptions(model=model, port=free_port(first=PORTS + 70))
 
 
 async def test_a_model_of_a_hub_ends_in_a_server_that_answers_and_is_found_again(

@@ -24,6 +24,7 @@ from qwen_tui.server.launch import free_port
 from qwen_tui.server.plan import Change, Machine, Plan, PlanLine, make_plan
 from qwen_tui.server.plan_arguments import Choices, version_of
 from qwen_tui.server.spec import ServerSpec
+from tests.conftest import PORTS
 from tests.unit.test_fit_model import QWEN2_7B, write_safetensors
 
 REGISTRY = """
@@ -97,7 +98,7 @@ def plan(model: Path, engine: Engine, paths: Paths, monkeypatch: pytest.MonkeyPa
         schema: ArgumentSchema | None = None,
         **spec: Any,
     ) -> Plan:
-        known: dict[str, Any] = {"name": "x", "model": str(model), "port": free_port(first=19400)}
+        known: dict[str, Any] = {"name": "x", "model": str(model), "port": free_port(first=PORTS + 90)}
         wanted = ServerSpec(**{**known, "extra_args": tuple(words.split()), **spec})
         return make_plan(wanted, using, paths, schema=schema, machine=on or machine())
 

@@ -28,7 +28,7 @@ from qwen_tui.server.idle import IdleWatch
 from qwen_tui.server.service import Servers, describe_exit
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import Phase, ServerState
-from tests.conftest import run_processes, until
+from tests.conftest import nothing_is_left, run_processes, until
 
 MakeSpec = Callable[..., ServerSpec]
 ROOT = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ async def test_a_keeper_killed_while_it_stops_a_server_is_followed_by_one_that_g
     await until(lambda: not servers.get("fake").kept)
     assert servers.get("fake").state is ServerState.STOPPED
     assert servers.get("fake").restarts == 0
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 STARTER = """
@@ -186,7 +186,7 @@ async def test_a_full_disk_under_log_and_state(
     await until(lambda: not servers.get("fake").kept)
     status = servers.get("fake")
     assert status.state is (ServerState.STOPPED if end == "stop" else ServerState.FAILED)
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
     await servers.refresh()
     assert not servers.get("fake").kept, "nothing is adopted again and again"
 
@@ -229,7 +229,7 @@ async def test_two_services_on_one_server(
     assert len([stat for stat in run_processes(paths) if "python" in stat.command]) == 2  # the server and one keeper
     await asyncio.gather(servers.stop("fake"), other.stop("fake"))
     assert other.get("fake").state is ServerState.STOPPED
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
     # One stops while the other starts anew as soon as it may: neither hangs, and one server stands at the end.
     await servers.start(spec, fake_engine)
 
@@ -303,7 +303,7 @@ async def test_a_crash_loop_ends(
     with pytest.raises(StartFailed, match="3 times in a row"):
         await servers.wait_ready("fake")
     assert servers.get("fake").restarts == 2
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_a_keeper_that_cannot_open_the_log_says_so(
@@ -328,7 +328,7 @@ async def test_an_idle_server_is_ended(
 ) -> None:
     specs = [fake_spec("by-metrics", tokens=1), fake_spec("by-log", metrics=False, tokens=1)]
     await asyncio.gather(*(end_idle(servers, fake_engine, spec) for spec in specs))
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def end_idle(servers: Servers, fake_engine: Engine, spec: ServerSpec) -> None:

@@ -19,7 +19,7 @@ from qwen_tui.server import processes, registry
 from qwen_tui.server.service import Servers, StopStep
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import Phase, ServerState, StartProgress
-from tests.conftest import run_processes, until
+from tests.conftest import nothing_is_left, run_processes, until
 
 MakeSpec = Callable[..., ServerSpec]
 
@@ -62,7 +62,7 @@ async def test_second_start_knows_its_eta(servers: Servers, fake_engine: Engine,
     await servers.start(spec, fake_engine)
     await servers.wait_ready("fake", seen.append)
     assert seen[0].eta is not None
-    assert 0 < seen[0].eta
+    assert seen[0].eta > 0
 
 
 async def test_stop_shows_its_steps_and_leaves_nothing(
@@ -74,7 +74,7 @@ async def test_stop_shows_its_steps_and_leaves_nothing(
     assert len(steps) >= 3
     assert steps[-1].text == "no process of it is left"
     assert servers.get("fake").state is ServerState.STOPPED
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_stop_kills_what_ignores_sigterm(
@@ -84,7 +84,7 @@ async def test_stop_kills_what_ignores_sigterm(
     steps: list[StopStep] = []
     await servers.stop("fake", steps.append, grace=0.3)
     assert any("SIGKILL" in step.text for step in steps)
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_children_outside_the_session_end_too(
@@ -92,7 +92,7 @@ async def test_children_outside_the_session_end_too(
 ) -> None:
     await start(servers, fake_engine, fake_spec(child_setsid=True))
     await servers.stop("fake")
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_kill_9_of_the_server_ends_its_children(
@@ -123,7 +123,7 @@ async def test_kill_9_of_the_keeper_leaves_the_server_and_a_new_one_adopts(
     assert keeper_pid(paths) != old_keeper
     assert log.stat().st_size >= size  # the health check's access line
     await servers.stop("fake")
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_server_that_dies_unkept_is_cleaned_up_later(
@@ -163,7 +163,7 @@ async def test_damaged_state_is_made_anew(
     await servers.refresh()
     await until(lambda: servers.get("fake").pid == pid, what="the server to be found by its tag")
     await servers.stop("fake")
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_reused_pid_is_not_taken_for_the_server(
@@ -208,7 +208,7 @@ async def test_crash_while_starting_names_the_root_cause(
         await servers.wait_ready("fake")
     assert "nothing is left for the KV cache" in caught.value.why
     assert "exit status 1" in caught.value.title
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_stalled_start_can_be_stopped(
@@ -221,7 +221,7 @@ async def test_stalled_start_can_be_stopped(
     with pytest.raises(StartFailed):
         await waiting
     assert servers.get("fake").state is ServerState.STOPPED
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_restart_on_failure_with_back_off_until_stopped(
@@ -237,7 +237,7 @@ async def test_restart_on_failure_with_back_off_until_stopped(
     assert servers.get("fake").state is ServerState.STARTING
     await servers.stop("fake")
     assert servers.get("fake").state is ServerState.STOPPED
-    assert run_processes(paths) == []
+    await nothing_is_left(paths)
 
 
 async def test_two_starts_of_one_name(servers: Servers, fake_engine: Engine, fake_spec: MakeSpec) -> None:
