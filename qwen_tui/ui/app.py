@@ -20,6 +20,7 @@ from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.alt_digits import read_alt_digits
+from qwen_tui.ui.downloads_watch import watch_downloads
 from qwen_tui.ui.rooms import EVERYWHERE, GO, ROOMS, Room
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.services import Services
@@ -42,9 +43,9 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
     """qwen-tui on a terminal.
 
     statuses: the servers as last seen; `looked` says whether they were looked at yet.
-    target: the server that Logs and Chat are about: the one chosen in Servers, else the first that is ready,
-    else the first that lives, else the first. endpoint: the one that Chat and Watch are about in its place.
-    job: one line about a long job, shown at the right of the tabs; set it with `show_job`.
+    target: the server that Logs and Chat are about: the chosen one, else the first that is ready, else the first that
+    lives, else the first. endpoint: the one that Chat and Watch are about in its place.
+    job, coming: one line about a long job, and about downloads, at the right of the tabs; `show_job` sets the first.
     """
 
     TITLE = "qwen-tui"
@@ -82,10 +83,9 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
         read_alt_digits()
         self.services = services
         self.statuses: Sequence[ServerStatus] = ()
-        self.looked = False
         self.target: ServerStatus | None = None
         self.endpoint: EndpointStatus | None = None
-        self.job = ""
+        self.job, self.coming, self.looked = "", "", False
         #: What NVML found at the last look; empty without GPUs.
         self.gpus: Sequence[Gpu] = ()
         #: Exceptions that were not expected, the last one last.
@@ -141,8 +141,8 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
     # Servers
 
     def _start_watching(self) -> None:
-        self.run_worker(self._watch_servers(), group="watch")
-        self.run_worker(self._watch_gpus(), group="watch")
+        for watch in (self._watch_servers(), self._watch_gpus(), watch_downloads(self)):
+            self.run_worker(watch, group="watch")
 
     async def _watch_gpus(self) -> None:
         """Keep the header's GPU figures fresh; on a machine without GPUs look once."""

@@ -13,7 +13,6 @@ from qwen_tui import i18n
 from qwen_tui.i18n import _
 from qwen_tui.server.status import STATE_WORDS
 from qwen_tui.ui.rooms import ROOMS
-from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.text import one_line
 
 if TYPE_CHECKING:
@@ -60,11 +59,12 @@ class Commands(Provider):
         screen = self.screen
         for active in screen.active_bindings.values():
             binding = active.binding
-            if active.node is not screen or not binding.show or not active.enabled:
+            if active.node is self._qwen or not binding.show or not active.enabled:
                 continue
-            text = screen.binding_text(binding) if isinstance(screen, RoomScreen) else binding.description
+            describe = getattr(active.node, "binding_text", None)
+            text = describe(binding) if describe else binding.description
             if text:
-                yield _(text)[:1].upper() + _(text)[1:], partial(self._qwen.run_action, binding.action, screen)
+                yield _(text)[:1].upper() + _(text)[1:], partial(self._qwen.run_action, binding.action, active.node)
 
     def _themes(self) -> Iterable[Command]:
         for name in sorted(self._qwen.available_themes):

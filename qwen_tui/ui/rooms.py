@@ -39,5 +39,6 @@ ROOMS: tuple[Room, ...] = (
     Room("servers", "s", N_("Servers"), "qwen_tui.ui.screens.servers", "ServersScreen"),
     Room("logs", "l", N_("Logs"), "qwen_tui.ui.screens.logs", "LogsScreen"),
     Room("watch", "w", N_("Watch"), "qwen_tui.ui.screens.watch", "WatchScreen"),
+    Room("models", "m", N_("Models"), "qwen_tui.ui.screens.models", "ModelsScreen"),
     Room("chat", "c", N_("Chat"), "qwen_tui.ui.screens.chat", "ChatScreen"),
 )

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from qwen_tui.chat.session import ChatSession
     from qwen_tui.engine.find import Engine
     from qwen_tui.hardware.machine import Machine
+    from qwen_tui.models.download_queue import Downloads
     from qwen_tui.server.endpoint_watch import EndpointWatch
     from qwen_tui.server.leftovers import Leftovers
     from qwen_tui.server.watch import Watch
+    from qwen_tui.ui.model_shelf import ModelShelf
 
 
 # Imported when they are first asked for: the first paint waits for every import.
@@ -87,6 +89,20 @@ class Services:
         from qwen_tui.server.leftovers import Leftovers
 
         return Leftovers(self.paths)
+
+    @cached_property
+    def downloads(self) -> Downloads:
+        """The downloads of this user, which go on without qwen-tui."""
+        from qwen_tui.models.download_queue import Downloads
+
+        return Downloads(self.paths)
+
+    @cached_property
+    def shelf(self) -> ModelShelf:
+        """The models of this machine, once somebody looked."""
+        from qwen_tui.ui.model_shelf import make_shelf
+
+        return make_shelf(self)
 
     async def close(self) -> None:
         """Close the connections that were opened."""

@@ -106,7 +106,7 @@ class RoomScreen(Screen[None], inherit_bindings=False):
         place = app.endpoint or app.target
         living = [status for status in app.statuses if status.state.is_alive and status is not place]
         self.query_one(StatusHeader).show(place, len(living), app.gpus)
-        self.query_one(RoomTabs).show_job(app.job)
+        self.query_one(RoomTabs).show_job(app.job or app.coming)
         if app.looked:
             self.servers_changed(app.statuses)
 
