@@ -164,7 +164,8 @@ class _Trial:
         self.dtype = _dtype(model, self.gpus, is_cpu=box.is_cpu)
         self.load = _load(config, box, tensor, self.dtype)
         self.weights = model.weights.loaded_size(self.load.dtype_bytes, is_tied=config.is_tied)
-        self.cpu_space = self._cpu_space() if box.is_cpu else None
+        measured = sorted(measured, key=lambda start: start.at, reverse=True)
+        self.cpu_space = self._cpu_space(measured) if box.is_cpu else None
         self.measured, self._scale = self._correction(measured)
         self.fit = self._reckon(asked)
 
@@ -182,13 +183,17 @@ class _Trial:
             return plain
         return memory.with_cache(config, load, plain, int(plain.available * self._scale))
 
-    def _cpu_space(self) -> int | None:
-        """GiB to give the cache where vLLM's default share of the RAM is not free; None where it is.
+    def _cpu_space(self, measured: Sequence[Measured]) -> int | None:
+        """GiB to give the cache: as many as the last start had, if they are free; else None where vLLM's default share
+        of the RAM is free, and half of what is free where it is not.
 
         Before 0.30 the default was half of the memory, before 0.10 4 GiB, whatever was free: then it is always said.
         """
         total, available = self.box.memory
         beside = memory.weights_on_device(self.weights, self.load) + memory.cpu_worker(self.load)
+        given = next((start.cpu_space for start in measured if start.cpu_space), 0)
+        if given and given * GIB + beside <= available:
+            return given
         if self.box.version >= (0, 30) and total * self.box.utilization <= available:
             return None
         return min(40, max(1, (available - beside) // (2 * GIB)))
@@ -197,7 +202,7 @@ class _Trial:
         """The latest start on as many devices, and what its cache was ÷ what is reckoned for it."""
         self._scale = 1.0
         alike = [one for one in measured if one.tensor == self.load.tensor and one.tokens > 0]
-        for start in sorted(alike, key=lambda one: one.at, reverse=True):
+        for start in alike:
             context = start.max_model_len or self.config.default_length
             if self.box.is_cpu and start.cpu_space:
                 size = start.cpu_space * GIB

@@ -70,8 +70,12 @@ def propose(model: LocalModel, fit: ModelFit) -> Proposal:
         why.append(_("{percent:.0f} % of the GPU's memory: the rest is taken").format(percent=fit.utilization * 100))
     if fit.cpu_space is not None:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(fit.cpu_space)
+        given = fit.measured is not None and fit.measured.cpu_space == fit.cpu_space
+        text = _("{count} GiB of RAM for the KV cache, as at the last start")
         why.append(
-            _("{count} GiB of RAM for the KV cache: vLLM would take more than is free").format(count=fit.cpu_space)
+            (text if given else _("{count} GiB of RAM for the KV cache: vLLM would take more than is free")).format(
+                count=fit.cpu_space
+            )
         )
     return Proposal(str(model.path), model.name, length, tuple(flags), environment, tuple(why))
 

@@ -168,6 +168,10 @@ def test_on_a_cpu_as_printed_by_0_32() -> None:
     free = fit_model(small, Box((), (20 * GIB, 19 * GIB), True, (0, 32)))
     assert free.cpu_space is None
     assert propose(small, free).environment == {}
+    # A start on record: as much again, and its figures exactly.
+    start = Measured(46_592, at=1.0, max_model_len=2048, cpu_space=1)
+    again = fit_model(small, Box((), (20 * GIB, 19 * GIB), True, (0, 32)), context=2048, measured=[start])
+    assert (again.cpu_space, again.tokens, again.measured) == (1, 46_592, start)
     full = fit_model(small, Box((), (20 * GIB, GIB), True, (0, 32)))
     assert full.light == "no"
 
