@@ -65,10 +65,11 @@ async def run_worker(
 
 @contextlib.asynccontextmanager
 async def child(
-    argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    argv: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, stdin: int = subprocess.DEVNULL
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, AsyncIterator[bytes]]]:
     """Start `argv` in a group of its own; the process and the lines it writes to its protocol descriptor.
 
+    stdin: subprocess.PIPE for a child that is told things while it runs, through `process.stdin`.
     Leaving the block ends the group if it still runs: SIGTERM, then SIGKILL after 5 seconds.
     """
     private_folder(log.parent)
@@ -77,7 +78,7 @@ async def child(
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=descriptor,
             stderr=descriptor,
             pass_fds=(write_end,),
