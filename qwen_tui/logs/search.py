@@ -6,6 +6,8 @@ rare needs no memory to be found.
 
 from __future__ import annotations
 
+import threading
+import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
@@ -19,8 +21,28 @@ WINDOW = 128 * 1024
 SHORTEST_GAP = 16 * 1024
 
 
+#: Seconds of work after which other threads get a turn, and what is left to them. Python itself makes them wait five
+#: times as long, at each of the several turns that it takes to answer a key.
+TURN = 0.001
+PAUSE = 0.00005
+
+
 class Cancelled(Exception):
     """A search was told to stop."""
+
+
+class Turns:
+    """Lets the other threads of this process run between two pieces of work in this one."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    def between(self) -> None:
+        """To be called between two pieces."""
+        if time.perf_counter() - self._began > TURN:
+            if threading.active_count() > 1:
+                time.sleep(PAUSE)
+            self._began = time.perf_counter()
 
 
 class Gaps:
@@ -80,6 +102,7 @@ class Finder:
         self.total = 0
         self.on_look: Callable[[], None] | None = None
         self._is_cancelled = is_cancelled
+        self._turns = Turns()
 
     def before(self, snapshot: Snapshot, position: int) -> Iterator[LogLine]:
         """The lines that pass before the one that holds `position`, the nearest first. Raises Cancelled."""
@@ -132,6 +155,7 @@ class Finder:
 
     def _look(self, done: int) -> None:
         self.done = done
+        self._turns.between()
         if self.on_look is not None:
             self.on_look()
         if self._is_cancelled is not None and self._is_cancelled():

@@ -10,7 +10,7 @@ import time
 from qwen_tui.logs.filters import Sieve
 from qwen_tui.logs.parse import Level, parse
 from qwen_tui.logs.reader import FileState, LogReader, Snapshot
-from qwen_tui.logs.search import WINDOW, Finder, candidates, settled_end
+from qwen_tui.logs.search import WINDOW, Finder, Turns, candidates, settled_end
 
 FIRST_PART = 4096
 MOST_PARTS = 4096
@@ -26,6 +26,7 @@ class Survey:
         self.sieve = sieve
         self._reader = reader
         self._state = FileState(0, None)
+        self._turns = Turns()
         self._clear()
 
     def _clear(self) -> None:
@@ -57,6 +58,7 @@ class Survey:
             self.position = max(self.position, min(snapshot.start, end))
             while self.position < end and time.monotonic() < deadline:
                 self._take(snapshot, end)
+                self._turns.between()
             if self.position >= end:
                 self.position = end
                 self.size = end

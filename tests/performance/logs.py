@@ -34,12 +34,13 @@ HOST = """
 import sys, time
 from pathlib import Path
 from textual.app import App
+from qwen_tui.ui.widgets.log_panel import LogPanel
 from qwen_tui.ui.widgets.log_view import LogView
 
 class Host(App):
     BINDINGS = [("q", "quit", "quit")]
     def compose(self):
-        yield LogView(Path(sys.argv[1]))
+        yield LogPanel(Path(sys.argv[1]))
     def on_mount(self):
         self.query_one(LogView).focus()
 
@@ -239,6 +240,57 @@ def report_search(large: Path) -> None:
         )
 
 
+#: What is looked for in the view, by the key that asks: nothing in the log matches.
+LOOKS = {
+    "text": (b"/no such text", b"No line matches"),
+    "expression": (b"/no such .* text$", b"No line matches"),
+    "filter": (b"&no such .* text$", b"No line passes"),
+}
+
+
+@contextlib.contextmanager
+def asked(log: Path, typed: bytes) -> Iterator[Terminal]:
+    """The view on `log` with `typed` in its field, so that enter begins to look."""
+    with view_of(log) as (terminal, _seconds):
+        terminal.pump(1)
+        for byte in typed:
+            os.write(terminal.descriptor, bytes([byte]))
+            terminal.pump(0.05)
+        yield terminal
+
+
+def fields(terminal: Terminal, end: bytes) -> list[float]:
+    """Milliseconds from a key to the field that it opens, up to eight times, until `end` shows."""
+    times: list[float] = []
+    while len(times) < 8 and end not in terminal.recent:
+        times.append(1000 * terminal.press(b":", b"o to line"))  # the cursor stands on the first letter
+        os.write(terminal.descriptor, b"\r")
+        terminal.pump(0.1)
+    return times
+
+
+def report_look(large: Path, small: Path, what: str) -> None:
+    """A search or filter over all of the log in the view, and keys that are pressed meanwhile."""
+    typed, answer = LOOKS[what]
+    with asked(small, typed) as terminal:
+        reference = terminal.press(b"\r", answer)
+        terminal.pump(0.3)
+        resting = fields(terminal, b"never")
+    with asked(large, typed) as terminal:
+        whole = terminal.press(b"\r", answer)
+    with asked(large, typed) as terminal:
+        os.write(terminal.descriptor, b"\r")
+        terminal.pump(0.2)
+        pressed = fields(terminal, answer)
+        last = 1000 * terminal.press(b"g", b"  0 %") if what != "filter" else 0.0
+    print(
+        f"{what:<11}in the view {1000 * whole:8.0f} ms    {whole / reference:6.2f} × the same on 10 lines; "
+        f"{len(pressed)} keys meanwhile: {statistics.median(pressed):.1f} ms, longest {max(pressed):.1f} ms "
+        f"(at rest {statistics.median(resting):.1f}, {max(resting):.1f}); "
+        f"one that ends it {last:.1f} ms"
+    )
+
+
 def report_view(large: Path, small: Path, rate: int, seconds: float) -> None:
     with view_of(small) as (terminal, few):
         terminal.pump(1)
@@ -287,6 +339,8 @@ def main() -> None:
         print(f"a log of {large.stat().st_size / 1e9:.2f} GB, {count:,} lines")
         report_domain(large, small)
         report_search(large)
+        for what in LOOKS:
+            report_look(large, small, what)
         report_view(large, small, arguments.rate, arguments.seconds)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from textual.app import App, ComposeResult
+from textual.geometry import Size
 from textual.pilot import Pilot
 from textual.widgets import Input, Static
 
-from qwen_tui.logs.filters import Filter
+from qwen_tui.logs.filters import Filter, Pattern
 from qwen_tui.logs.parse import Level
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.log_panel import LogPanel
@@ -253,6 +254,36 @@ async def test_a_long_look_shows_its_progress_and_gives_way_to_keys(log: Path, m
         await until(lambda: host.view.filter.is_all)
         await wait_until(pilot, lambda: host.lines[-1] == "INFO 999" and "looking:" not in host.status)
         gate.set()
+
+
+async def test_a_long_search_survives_another_size_of_the_screen(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import threading
+
+    from qwen_tui.logs.search import Cancelled, Finder
+
+    gate = threading.Event()
+    look = Finder._look
+    gave_way = threading.Event()
+
+    def slow(self: Finder, done: int) -> None:
+        while self._is_cancelled is not None and not gate.is_set() and not self._is_cancelled():
+            gate.wait(0.01)
+        try:
+            look(self, done)
+        except Cancelled:
+            gave_way.set()
+            raise
+
+    monkeypatch.setattr(Finder, "_look", slow)
+    async with Host(log).run_test(size=(80, 12)) as pilot:
+        host = await opened(pilot)
+        host.view.start_search(Pattern.of("info 123$"))
+        await until(lambda: host.view._is_busy)
+        host.view._size = host.view.size + Size(0, -1)
+        host.view.on_resize()
+        await until(gave_way.is_set)
+        gate.set()
+        await wait_until(pilot, lambda: host.current == "INFO 123")
 
 
 async def test_the_room_keeps_an_earlier_run_until_the_server_changes(services: Services, log: Path) -> None:

@@ -65,7 +65,7 @@ def passing(log: Path, sieve: Sieve) -> list[LogLine]:
         return [line for line in map(parse, snapshot.after(0)) if sieve.accepts(line)]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=logs, wanted=filters, search=searches, window=st.sampled_from([1, 20, 100, 4096]), at=st.floats(0, 1))
 def test_both_directions_find_exactly_what_passes(
     log: Path, data: bytes, wanted: Filter, search: Pattern | None, window: int, at: float

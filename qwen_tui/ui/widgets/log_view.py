@@ -28,6 +28,8 @@ from qwen_tui.ui.widgets.log_status import empty_text, search_text, status
 
 #: Seconds between two looks at the file while it is on the screen.
 INTERVAL = 0.1
+#: Seconds after which what is being done counts as long, and gives way to the next key.
+PATIENCE = 0.04
 #: The same while every look finds a whole new screenful: nobody reads that, and each costs bytes on the line.
 FLOOD_INTERVAL = 0.25
 #: And once nothing has changed for REST_LOOKS looks.
@@ -92,6 +94,7 @@ class LogView(LogCopying, can_focus=True):
         self._looked_at = 0.0
         self._is_read = False
         self._is_busy = False
+        self._resizing: Operation | None = None
         self._start_surveys()
 
     # For whoever holds the view
@@ -150,7 +153,8 @@ class LogView(LogCopying, can_focus=True):
     def on_resize(self) -> None:
         self._painter = None
         width, height = self._text_size
-        self._do(lambda pager: pager.resize(width, height))
+        self._resizing = lambda pager: pager.resize(width, height)
+        self._do(self._resizing)
         self._draw(self._page)
 
     @property
@@ -190,8 +194,10 @@ class LogView(LogCopying, can_focus=True):
             if not operations and now - self._looked_at >= self._interval * 0.9:
                 self._looked_at = now
                 operations.append(Pager.refresh)
-            await self._perform(pager, operations)
+            interrupted = await self._perform(pager, operations)
             if pager is self._pager:
+                if list(self._operations) == [self._resizing]:
+                    self._operations.extend(interrupted)  # nobody wanted anything else
                 self._is_read = True
                 self._draw(pager.page)
             for text in self._news:
@@ -199,18 +205,18 @@ class LogView(LogCopying, can_focus=True):
             self._news.clear()
             self.put_on_clipboard()
 
-    async def _perform(self, pager: Pager, operations: list[Operation]) -> None:
-        """Do them in a thread; what a long one has found so far is drawn meanwhile."""
+    async def _perform(self, pager: Pager, operations: list[Operation]) -> list[Operation]:
+        """Do them in a thread; what a long one has found so far is drawn meanwhile. Those that gave way to others."""
         pager.cancelled.clear()
         work = asyncio.ensure_future(asyncio.to_thread(_perform, pager, operations))
         try:
-            while not (await asyncio.wait((work,), timeout=INTERVAL))[0]:
+            while not (await asyncio.wait((work,), timeout=INTERVAL if self._is_busy else PATIENCE))[0]:
                 self._is_busy = True
                 if self._operations or pager is not self._pager:
                     pager.cancelled.set()
                 if pager is self._pager:
                     self._draw(pager.page)
-            await work
+            return await work
         finally:
             self._is_busy = False
             pager.cancelled.set()  # if the view went away, so does the work
@@ -353,11 +359,13 @@ class LogView(LogCopying, can_focus=True):
         self._draw(self._page)
 
 
-def _perform(pager: Pager, operations: list[Operation]) -> None:
+def _perform(pager: Pager, operations: list[Operation]) -> list[Operation]:
+    interrupted = []
     for operation in operations:
         try:
             operation(pager)
         except Cancelled:
-            continue  # the rest is still to be known, such as another filter; the next look goes on
+            interrupted.append(operation)  # the rest is still to be known, such as another filter
         except LogError as error:
             pager.fail(error)
+    return interrupted
