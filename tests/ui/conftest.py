@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from textual.content import Content
 from textual.pilot import Pilot
 
 from qwen_tui import i18n
@@ -242,3 +243,15 @@ async def running(
         await pilot.pause()
         yield app, pilot
     assert app.failures == []
+
+
+def drawn(app: QwenApp, widget: type[Any]) -> str:
+    """The text that a one-line widget of the shown room draws."""
+    content = app.screen_stack[0].query_one(widget).render()
+    assert isinstance(content, Content)
+    return content.plain
+
+
+def notices(app: QwenApp) -> str:
+    """Everything that the app has notified of."""
+    return "\n".join(f"{notice.title} {notice.message}" for notice in app._notifications)
