@@ -38,6 +38,8 @@ class EndpointForm(ModalScreen[str | None], inherit_bindings=False):
     CSS_PATH = "endpoint_form.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "keep", N_("keep it"), id="endpoint.keep", group=DO, priority=True),
+        # With priority, so that what is typed right after it lands in the next field: a key may follow.
+        Binding("enter", "advance", N_("next field, then keep"), id="endpoint.advance", group=MOVE, priority=True),
         Binding("escape", "cancel", N_("cancel"), id="endpoint.cancel", group=DO),
         Binding("tab,down", "app.focus_next", N_("next field"), id="endpoint.next", group=MOVE),
         Binding(
@@ -84,10 +86,9 @@ class EndpointForm(ModalScreen[str | None], inherit_bindings=False):
         event.stop()
         self._look()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Enter goes on to the next field, and keeps what was entered after the last."""
-        event.stop()
-        if event.input.id == "field-key":
+    def action_advance(self) -> None:
+        """Go on to the next field; after the last one keep what was entered."""
+        if self.focused is self.query_one("#field-key"):
             self.action_keep()
         else:
             self.focus_next()
