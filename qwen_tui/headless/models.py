@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qwen_tui.models.card import Card
     from qwen_tui.models.hub_search import HubModel, HubName
     from qwen_tui.models.local_model import LocalModel
+    from qwen_tui.server.model_records import ModelRecords
 
 HUBS = ("modelscope", "huggingface")
 SORTS = ("downloads", "likes", "updated")
@@ -69,18 +70,20 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
 def _list(arguments: argparse.Namespace, paths: Paths) -> int:
     from qwen_tui.server.model_records import read_model_records
 
-    models = read_model_records(paths).catalogue(paths, arguments.folder).list()
+    records = read_model_records(paths)
+    models = records.catalogue(paths, arguments.folder).list()
     if arguments.json:
-        print(json.dumps([model.to_json() for model in models], ensure_ascii=False))
+        shown = [{**model.to_json(), "servers": list(records.servers_of(model))} for model in models]
+        print(json.dumps(shown, ensure_ascii=False))
         return 0
     if not models:
         print(_("No model on this machine. `qwen-tui download MODEL` gets one, `qwen-tui models search` finds them"))
         return 0
-    _print_models(models)
+    _print_models(models, records)
     return 0
 
 
-def _print_models(models: list[LocalModel]) -> None:
+def _print_models(models: list[LocalModel], records: ModelRecords) -> None:
     from qwen_tui.headless.table import table
     from qwen_tui.models.fit_propose import short_count
     from qwen_tui.progress import format_bytes
@@ -95,7 +98,7 @@ def _print_models(models: list[LocalModel]) -> None:
                 " ".join(filter(None, (model.quantization or model.dtype, bits))) or "–",
                 f"{model.context:,}" if model.context else "–",
                 format_bytes(model.size),
-                time.strftime("%Y-%m-%d", time.localtime(model.last_used)) if model.last_used else "–",
+                _last_use(model, records),
                 _harmless(str(model.path)),
             )
         )
@@ -105,6 +108,13 @@ def _print_models(models: list[LocalModel]) -> None:
         print(line)
         for problem in model.problems:
             print(f"  ! {_harmless(problem)}")
+
+
+def _last_use(model: LocalModel, records: ModelRecords) -> str:
+    servers = records.servers_of(model)
+    if servers:
+        return _("now, by {servers}").format(servers=", ".join(servers))
+    return time.strftime("%Y-%m-%d", time.localtime(model.last_used)) if model.last_used else "–"
 
 
 def _search(arguments: argparse.Namespace, paths: Paths) -> int:

@@ -9,6 +9,7 @@ Sources: modelscope_hub 0.5.1 (_download.py, _find_legacy_repo_dir; _cache_manag
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _SKIPPED = frozenset(
 _CONFIGS = frozenset(("config.json", "adapter_config.json", "model_index.json", "params.json"))
 #: ModelScope's client leaves these in a model's folder.
 _MARKS = frozenset((".msc", ".mdl", ".mv", "configuration.json"))
+#: transformers' Trainer names them so (PREFIX_CHECKPOINT_DIR).
+_CHECKPOINT = re.compile(r"checkpoint-\d+$")
 #: What a model being deleted is renamed to, before its name and after it this process's number.
 DELETED = ".qwen-tui-deleted-"
 
@@ -85,7 +88,10 @@ def _walk(place: Place, seen: set[tuple[int, int]]) -> Iterator[Found]:
         names, folders, links = _listing(folder, seen)
         models = list(_models_in(place, folder, names))
         yield from models
-        if depth < _DEPTH and not any(model.path == folder for model in models):
+        if any(model.path == folder for model in models):
+            # Below a model are other forms of it; but what a training left there stands by itself.
+            waiting += [(inner, depth + 1) for inner in sorted(folders, reverse=True) if _CHECKPOINT.match(inner.name)]
+        elif depth < _DEPTH:
             # Links come last: a model is listed under its own name where it has both.
             waiting += [(inner, depth + 1) for inner in sorted(links, reverse=True)]
             waiting += [(inner, depth + 1) for inner in sorted(folders, reverse=True)]
@@ -128,7 +134,8 @@ def _models_in(place: Place, folder: Path, names: tuple[str, ...]) -> Iterator[F
     is_model = bool(present & _CONFIGS) and (has_weights or bool(owned) or _is_configuration(folder, present))
     is_model |= "model_index.json" in present  # its weights lie in folders of their own
     if is_model or (owned and has_weights):
-        yield Found(owned or folder.name, folder, folder, source, "", names)
+        title = f"{folder.parent.name}/{folder.name}" if _CHECKPOINT.match(folder.name) else folder.name
+        yield Found(owned or title, folder, folder, source, "", names)
         return
     for name in sorted(present):
         # Of a file in parts the first is what vLLM is given.

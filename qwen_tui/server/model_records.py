@@ -36,13 +36,15 @@ class ModelRecords:
     """used: a model as a server was given it (path or id) → Unix time of the last start on it.
 
     measured: the same → what its starts printed, the latest first. in_use: what living servers run on, and the folders
-    that downloads go into now. folders: caches that downloads went into besides the hubs' own.
+    that downloads go into now. serving: a model as above → the names of the living servers on it.
+    folders: caches that downloads went into besides the hubs' own.
     """
 
     used: Mapping[str, float] = field(default_factory=dict)
     measured: Mapping[str, tuple[Measured, ...]] = field(default_factory=dict)
     in_use: tuple[Path, ...] = ()
     folders: tuple[Path, ...] = ()
+    serving: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def catalogue(self, paths: Paths, folders: Sequence[str | Path] = ()) -> Catalogue:
         """The models on this machine, those in `folders` (the setting model_folders) and in these records' too."""
@@ -50,9 +52,17 @@ class ModelRecords:
 
     def measured_for(self, model: LocalModel) -> tuple[Measured, ...]:
         """What real starts of this model printed, by its path or its id."""
-        names = {str(model.path), str(model.path.resolve()), model.id}
-        found = [start for name in names for start in self.measured.get(name, ())]
+        found = [start for name in _names(model) for start in self.measured.get(name, ())]
         return tuple(sorted(found, key=lambda start: start.at, reverse=True))
+
+    def servers_of(self, model: LocalModel) -> tuple[str, ...]:
+        """The names of the living servers that run it, starting ones too."""
+        return tuple(sorted(server for name in _names(model) for server in self.serving.get(name, ())))
+
+
+def _names(model: LocalModel) -> set[str]:
+    """What a server may have been given to run `model`."""
+    return {str(model.path), str(model.path.resolve()), model.id}
 
 
 def read_model_records(paths: Paths) -> ModelRecords:
@@ -60,11 +70,13 @@ def read_model_records(paths: Paths) -> ModelRecords:
     used: dict[str, float] = {}
     measured: dict[str, list[Measured]] = {}
     in_use: list[Path] = []
+    serving: dict[str, tuple[str, ...]] = {}
     for record in registry.read_all(paths.servers):
         spec, at = record.spec, record.started_at or 0.0
         used[spec.model] = max(at, used.get(spec.model, 0.0))
         if record.server_is_alive or record.kept:
             in_use.append(Path(spec.model))
+            serving[spec.model] = (*serving.get(spec.model, ()), spec.name)
         start = _measured(record, spec, at)
         if start is not None:
             measured.setdefault(spec.model, []).append(start)
@@ -72,7 +84,7 @@ def read_model_records(paths: Paths) -> ModelRecords:
     downloads = Downloads(paths).list()
     in_use += [state.folder for state in downloads if state.folder is not None and state.status.is_alive]
     folders = {state.request.cache for state in downloads if state.request.cache_dir}
-    return ModelRecords(used, ordered, tuple(in_use), tuple(sorted(folders)))
+    return ModelRecords(used, ordered, tuple(in_use), tuple(sorted(folders)), serving)
 
 
 def _measured(record: Record, spec: ServerSpec, at: float) -> Measured | None:

@@ -260,6 +260,13 @@ def test_adapters_and_pipelines(listed: Listed, tmp_path: Path) -> None:
     assert (second.id, second.kind, second.architecture) == ("pictures", "pipeline", "StableDiffusionPipeline")
 
 
+def test_checkpoints_of_a_training(listed: Listed, tmp_path: Path) -> None:
+    tuned = make_model(tmp_path / "here" / "tuned")
+    make_model(tuned / "checkpoint-500")
+    make_model(tuned / "onnx")
+    assert [model.id for model in listed()] == ["tuned", "tuned/checkpoint-500"]
+
+
 def test_what_is_no_model_is_not_listed(listed: Listed, tmp_path: Path) -> None:
     here = tmp_path / "here"
     (here / "node").mkdir(parents=True)

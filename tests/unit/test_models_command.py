@@ -15,6 +15,7 @@ from qwen_tui.cli import main
 from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.models.fit import GIB
 from qwen_tui.models.fit_box import Box
+from qwen_tui.models.local_model import LocalModel
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.model_records import kv_cache_tokens, read_model_records
 from qwen_tui.server.spec import ServerSpec
@@ -173,7 +174,11 @@ def test_living_servers_keep_their_models(paths: Paths) -> None:
     descriptor = os.open(paths.servers / "one" / "keeper.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
-        assert read_model_records(paths).in_use == (Path("Qwen/Qwen2-7B"),)
+        records = read_model_records(paths)
+        assert records.in_use == (Path("Qwen/Qwen2-7B"),)
+        path = Path("/models/Qwen2-7B")
+        assert records.servers_of(LocalModel("Qwen/Qwen2-7B", path, path, "modelscope")) == ("one",)
+        assert records.servers_of(LocalModel("Qwen/Qwen2-1B", path, path, "modelscope")) == ()
     finally:
         os.close(descriptor)
 
