@@ -104,7 +104,7 @@ def read_model_config(folder: Path) -> ModelConfig:
 
 def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     """The same, from the parsed JSON. Never raises: what can't be read is 0 or empty."""
-    text = _text_config(raw)
+    text, architectures = _text_config(raw), raw.get("architectures")
     heads = _number(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     rank = _number(text, "kv_lora_rank")
@@ -114,7 +114,7 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     length, longest, default, key = _context(text, str(raw.get("model_type", "")))
     intermediate = _number(text, "intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner") or 4 * hidden
     return ModelConfig(
-        architectures=tuple(map(str, raw.get("architectures") or ())),
+        architectures=tuple(map(str, architectures)) if isinstance(architectures, list) else (),
         model_type=str(raw.get("model_type", "")),
         layers=layers,
         full_layers=full,
@@ -213,14 +213,20 @@ def _context(text: Mapping[str, Any], model_type: str) -> tuple[int, int, int, s
     length = longest = default = found[key]
     for rope in _ropes(text):
         kind = str(rope.get("rope_type", rope.get("type", "default")))
-        factor, original = rope.get("factor"), _number(rope, "original_max_position_embeddings")
+        factor, original = _factor(rope), _number(rope, "original_max_position_embeddings")
         if kind == "longrope" or kind == "su":
             default = _number(text, "original_max_position_embeddings") or default
-        elif kind in _YARN and isinstance(factor, (int, float)):
+        elif kind in _YARN:
             longest = max(longest, int((original or length) * factor))
-        elif kind not in _SCALED_ALREADY and "gemma3" not in model_type and isinstance(factor, (int, float)):
+        elif kind not in _SCALED_ALREADY and "gemma3" not in model_type:
             length = longest = default = int(found[key] * factor)
     return length, longest, default, key
+
+
+def _factor(rope: Mapping[str, Any]) -> float:
+    """By how much a way of stretching RoPE stretches it; 1 where it does not say, or says what no model does."""
+    factor = rope.get("factor")
+    return factor if isinstance(factor, (int, float)) and 0 < factor <= 100_000 else 1.0
 
 
 def _ropes(text: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -233,7 +239,9 @@ def _ropes(text: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _dtype(raw: Mapping[str, Any], text: Mapping[str, Any]) -> str:
-    for config in (raw, text, raw.get("vision_config") or {}):
+    for config in (raw, text, raw.get("vision_config")):
+        if not isinstance(config, Mapping):
+            continue
         value = config.get("dtype") or config.get("torch_dtype")
         if isinstance(value, str):
             return value.removeprefix("torch.")

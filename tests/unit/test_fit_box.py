@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qwen_tui.errors import ModelError
 from qwen_tui.hardware.gpus import Gpu
@@ -203,3 +205,22 @@ def test_two_models_side_by_side() -> None:
     assert rows["Requests at once"].best == 1
     unknown = ModelFit("x", "unknown", "why")
     assert compare([(large, unknown), (small, fits[1])])[3].values[0] == "–"
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**63) | st.floats() | st.sampled_from(["yarn", "linear", "fp8", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["factor", "type", "bits"]), inner),
+    max_leaves=5,
+)
+KEYS = [*QWEN2_7B, "layer_types", "rope_scaling", "quantization_config", "kv_lora_rank", "n_routed_experts", "head_dim",
+        "text_config", "vision_config", "hybrid_override_pattern", "sliding_window_pattern"]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=5))
+def test_no_configuration_makes_it_fail(changes: dict[str, Any]) -> None:
+    one = model(changes)
+    for where in (box(gpu(24), gpu(24)), Box((), (10 * GIB, 5 * GIB), True, (0, 32))):
+        fit = fit_model(one, where, measured=[Measured(1000, 1.0)])
+        assert fit.why
+        assert len(compare([(one, fit), (one, fit)])) == 13
