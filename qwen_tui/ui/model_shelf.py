@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,11 @@ class ModelShelf:
 
     def __init__(
         self,
-        catalogue: Callable[[Mapping[str, float]], Catalogue],
+        catalogue: Callable[[ModelRecords], Catalogue],
         read_box: Callable[[], Box],
         read_records: Callable[[], ModelRecords],
     ) -> None:
-        """catalogue: makes one from the times of use. read_box, read_records: blocking, called in threads."""
+        """catalogue: makes one with what is on record. read_box, read_records: blocking, called in threads."""
         self._catalogue, self._read_box, self._read_records = catalogue, read_box, read_records
         self.models: tuple[LocalModel, ...] = ()
         self.fits: dict[Path, ModelFit] = {}
@@ -45,7 +45,7 @@ class ModelShelf:
         async with self._looking:
             self._records = await asyncio.to_thread(self._read_records)
             found: list[LocalModel] = []
-            async for batch in self._catalogue(self._records.used).scan():
+            async for batch in self._catalogue(self._records).scan():
                 found += batch
                 if not self.looked:
                     self._put(found)
@@ -107,8 +107,8 @@ def make_shelf(services: Services) -> ModelShelf:
     """The shelf of this user's folders, for the engine that servers are started with."""
     paths, settings = services.paths, services.settings
 
-    def catalogue(used: Mapping[str, float]) -> Catalogue:
-        return Catalogue(paths, [Path(name).expanduser() for name in settings.model_folders], used)
+    def catalogue(records: ModelRecords) -> Catalogue:
+        return records.catalogue(paths, settings.model_folders)
 
     def read_box() -> Box:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from qwen_tui.i18n import N_, _
@@ -39,7 +39,7 @@ DOWNLOAD_LOOK: dict[DownloadStatus, tuple[str, str, str]] = {
     DownloadStatus.CANCELLED: ("○", "$foreground-muted", N_("cancelled")),
     DownloadStatus.DONE: ("✓", "$text-success", N_("done")),
 }
-_LEAST_NAME = 18
+_LEAST_NAME = 24
 
 #: A column: its width, its text, its style. Those further right are left out first.
 Column = tuple[int, str, str]
@@ -52,11 +52,22 @@ def _line(lead: Sequence[tuple[str, str]], name: str, columns: Sequence[Column],
     while kept and room - sum(column[0] + 1 for column in kept) < _LEAST_NAME:
         kept.pop()
     room -= sum(column[0] + 1 for column in kept)
-    parts: list[str | tuple[str, str]] = [*lead, fit(one_line(name), room)]
+    parts: list[str | tuple[str, str]] = [*lead, fit(short_id(one_line(name), room), room)]
     for size, text, style in kept:
         cut = cut_middle(text, size)
         parts.append((" " + " " * (size - cell_len(cut)) + cut, style))
     return Content.assemble(*parts)
+
+
+def short_id(id: str, width: int) -> str:
+    """`id` in at most `width` cells: where it is too long, the owner is cut before the name is."""
+    owner, _slash, name = id.rpartition("/")
+    room = width - cell_len(name) - 2
+    if cell_len(id) <= width:
+        return id
+    if room < 1 or not owner:
+        return cut_middle(name, width)
+    return f"{set_cell_size(owner, room).rstrip()}…/{name}"
 
 
 def light_of(model: LocalModel, found: ModelFit | None) -> tuple[str, str, str]:
