@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from qwen_tui.server.diagnosis import diagnose
+from qwen_tui.server.diagnosis import RunContext, diagnose
 
 LOGS = Path(__file__).parent / "field_logs"
 
@@ -215,6 +215,7 @@ CASES = (
     Case("unexpected-keyword", "tool-call-parser", "unexpected keyword"),
     Case("cut-off-pod", None),
     Case("module-not-callable-run", "fill_next_token_bitmask", "fill_next_token_bitmask"),
+    Case("stopped-while-starting", "(?i)it was ended", "SIGTERM"),
 )
 
 
@@ -236,6 +237,10 @@ def test_case(case: Case) -> None:
 
 def test_every_log_is_tried() -> None:
     assert {case.name for case in CASES} == {file.stem for file in LOGS.iterdir()}
+
+
+def test_a_stop_that_was_asked_for_is_no_failure() -> None:
+    assert diagnose(LOGS / "stopped-while-starting.log", RunContext(asked=True)) is None
 
 
 def test_a_log_file_of_docker(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ READY = re.compile(
 )
 RUN_BEGINS = re.compile(r"API server version|█ +version \d|non-default args|args: Namespace")
 _STOPPED = re.compile(
-    r"Shutting down\s*$|Shutting down FastAPI|shutting down FastAPI|Received signal"
+    r"Shutting down\s*$|Shutting down FastAPI|shutting down FastAPI|[Rr]eceived signal"
     r"|\[shutdown\] API server: shutdown triggered"
     r"|Gracefully stopping|Finished server process|Application shutdown complete|Received KeyboardInterrupt"
     r"|Waiting for application shutdown"
@@ -75,7 +75,8 @@ _MOST = 50
 class Choice:
     """suspects: errors that may have ended the run, the likeliest first. complaints: error lines of the run.
     was_ready: whether the run had answered. is_dead: whether the log says that it ended by a failure.
-    was_stopped: whether it ended because it was told to. ended: exceptions that say so.
+    was_stopped: whether it ended because it was told to. ended: exceptions that say so. stop: the line that says so,
+    where it is no exception: number and text.
     hollow: errors that only report another. last_ready: the last line that shows a server at work.
     """
 
@@ -87,6 +88,7 @@ class Choice:
     was_stopped: bool
     ended: tuple[Raised, ...]
     last_ready: int
+    stop: tuple[int, str] | None = None
 
 
 def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
@@ -134,6 +136,7 @@ def choose(parsed: Parsed, head_was_ready: bool = False) -> Choice:
         was_stopped,
         tuple(ended),
         max(ready, default=0),
+        next((note for note in notes if note[0] == stop), None),
     )
 
 

@@ -110,12 +110,10 @@ def _in_part(parsed: Parsed, first: Parsed, context: RunContext) -> Diagnosis | 
     facts = read_facts([text for _n, text in (*first.notes, *parsed.notes)], context.spec)
     if choice.was_ready and choice.was_stopped and not choice.suspects:
         return None
-    return (
-        _by_suspects(choice, facts, context)
-        or _by_lines(choice, facts, context)
-        or _by_hollow(choice, facts)
-        or _interrupted(choice, context)
-    )
+    found = _by_suspects(choice, facts, context) or _by_lines(choice, facts, context)
+    if found is None and not choice.was_stopped:  # what the order to stop brought about explains nothing
+        found = _by_hollow(choice, facts)
+    return found or _interrupted(choice, context)
 
 
 def _by_suspects(choice: Choice, facts: Facts, context: RunContext) -> Diagnosis | None:
@@ -203,9 +201,9 @@ def _by_hollow(choice: Choice, facts: Facts) -> Diagnosis | None:
 
 
 def _interrupted(choice: Choice, context: RunContext) -> Diagnosis | None:
-    if choice.was_ready or context.asked or not choice.ended:
+    if choice.was_ready or context.asked or not (choice.ended or choice.stop):
         return None
-    number, line = choice.ended[0].line_at(0)
+    number, line = choice.ended[0].line_at(0) if choice.ended else choice.stop or (0, "")
     return Diagnosis(
         "ended",
         _("It was ended (Ctrl-C or SIGTERM) before it was ready."),

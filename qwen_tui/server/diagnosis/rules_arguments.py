@@ -289,7 +289,7 @@ GENERIC = (
     rule(
         "setting",
         r"ValidationError: \d+ validation errors? for (?P<config>\w+)"
-        r" (?P<field>(?!Value error,|Assertion failed,)[\w.]+)"
+        r" (?P<field>(?!Value error,|Assertion failed,)\w[\w.]*)\S*"
         r" (?P<text>.*?) \[type=",
         N_("The setting {field} of {config} is wrong: {text}"),
         N_("Correct it and start again."),

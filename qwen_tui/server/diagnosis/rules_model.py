@@ -47,6 +47,13 @@ def _misfit(finding: Finding) -> str:
     return _("The weights do not fit what config.json says the model is.")
 
 
+def _without_config(finding: Finding) -> str:
+    model = finding.group("model") or finding.group("model2") or finding.group("model3")
+    if not model:
+        return _("The model folder has no usable config.json.")
+    return _("{model} is no model folder with a usable config.json, nor a name on the hub.").format(model=model)
+
+
 def _gguf(finding: Finding) -> str:
     name = finding.group("name") or finding.group("name2") or finding.group("name3")
     if not name:
@@ -162,7 +169,7 @@ RULES = (
         r"|[Uu]nrecognized model in (?P<model2>\S+?)\. Should have a `model_type`"
         r"|Could not detect config format for no config file found|no (?:file named )?config\.json"
         r"|Can't load the configuration of '(?P<model3>[^']*)'",
-        N_("The model folder has no usable config.json."),
+        _without_config,
         N_("Give the folder that holds config.json itself; if it is missing there, download the model again."),
     ),
     rule(

@@ -55,7 +55,7 @@ _TRIGGER = re.compile(
     r"|terminate called|Abort|Bus error|SIG[A-Z]"
     r"|[Ss]hutting|[Ss]hutdown|startup complete|Uvicorn running|API server version|version \d|args|with config"
     r"|usage: |No space"
-    r"|core dumped|[Nn]ot found|NCCL WARN|Xid|watchdog|Received signal|Finished server|No such file"
+    r"|core dumped|[Nn]ot found|NCCL WARN|Xid|watchdog|[Rr]eceived signal|Finished server|No such file"
     r"|Permission denied"
     r"|CPU backend|Process \w|Illegal instruction|version `|Too many open|what\(\):|annot |panicked|out of memory"
     r"|timed out|CRITICAL"
@@ -353,7 +353,7 @@ class _Parser:
 _ANSWERED = re.compile(r'HTTP/1\.\d" [24]\d\d')
 _DURING_OR_CAUSE = re.compile(r"above exception")
 _NOTE = re.compile(
-    r"startup complete|Uvicorn running|version \d|args|with config|[Ss]hutting down|[Ss]hutdown|Received signal"
+    r"startup complete|Uvicorn running|version \d|args|with config|[Ss]hutting down|[Ss]hutdown|[Rr]eceived signal"
     r"|Finished server"
     r"|CPU backend|cpu_worker"
 )
