@@ -44,7 +44,10 @@ class Asking:
         self._seconds = seconds
         self._headers = {"User-Agent": "qwen-tui", "Accept-Encoding": "gzip"}
         if token:
+            # Neither goes along where the hub sends us elsewhere: httpx takes both off.
             self._headers["Authorization"] = f"Bearer {token}"
+            if hub.key == "modelscope":
+                self._headers["Cookie"] = f"m_session_id={token}"  # what its older endpoints look at
 
     async def __aenter__(self) -> Asking:
         import httpx

@@ -131,6 +131,9 @@ async def test_a_search_can_be_cancelled(hub: SearchHub) -> None:
 async def test_private_models_with_a_token(hub: SearchHub, name: HubName) -> None:
     hub.models, hub.token = [Entry("me/mine")], "secret"
     assert [model.id for model in await search_hub("mine", name, token="secret")] == ["me/mine"]
+    assert (await hub_card("me/mine", name, token="secret")).text == "# Card"
+    with pytest.raises(TokenNeeded):
+        await hub_card("me/mine", name)
 
 
 @BOTH
