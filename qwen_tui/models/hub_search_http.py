@@ -50,10 +50,14 @@ class Asking:
                 self._headers["Cookie"] = f"m_session_id={token}"  # what its older endpoints look at
 
     async def __aenter__(self) -> Asking:
+        # Importing it and reading the certificates take a tenth of a second.
+        self._client = await asyncio.to_thread(self._connection)
+        return self
+
+    def _connection(self) -> httpx.AsyncClient:
         import httpx
 
-        self._client = httpx.AsyncClient(headers=self._headers, timeout=self._seconds, follow_redirects=True)
-        return self
+        return httpx.AsyncClient(headers=self._headers, timeout=self._seconds, follow_redirects=True)
 
     async def __aexit__(self, *_exception: object) -> None:
         await self._client.aclose()
