@@ -92,13 +92,16 @@ def find_orphans(records: Sequence[registry.Record], gpus: Sequence[Gpu] = ()) -
     """
     table = {process.stat.pid: process for process in _all_processes()}
     runs = {record.launch["id"]: record for record in records}
+    # A process that sets its title writes it over its tag; its session still tells whose it is.
+    sessions = {process.stat.session: process.tag for process in table.values() if process.tag}
     on_gpu = {process.pid for gpu in gpus for process in gpu.processes}
     found = []
     for pid, process in table.items():
-        record = runs.get(process.tag)
+        tag = process.tag or (sessions.get(process.stat.session, "") if process.is_vllm else "")
+        record = runs.get(tag)
         if record is not None:
             ours, orphaned = True, not record.kept and not record.server_is_alive
-        elif process.tag and _log_is_gone(pid):
+        elif tag and _log_is_gone(pid):
             ours, orphaned = True, True
         else:
             is_part = process.is_vllm or (process.is_pooled and pid in on_gpu)

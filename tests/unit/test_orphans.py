@@ -130,8 +130,16 @@ async def test_ours_are_known_by_their_run(
 
 
 async def test_a_server_whose_record_was_deleted_is_ours(
-    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tag_of = orphans._tag
+
+    def overwritten(pid: int) -> str:
+        """As of vLLM's own processes, which write their title over their environment."""
+        stat = processes.read_stat(pid)
+        return "" if stat and stat.command.startswith("VLLM") else tag_of(pid)
+
+    monkeypatch.setattr(orphans, "_tag", overwritten)
     await servers.start(fake_spec(), fake_engine)
     await servers.wait_ready("fake")
     session = registry.find(paths.servers, "fake").server[0]

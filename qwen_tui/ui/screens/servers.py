@@ -310,6 +310,9 @@ class ServersScreen(RoomScreen):
 
             self.run_worker(end_left_over(self.qwen, self.entry), group="stop", exclusive=True)
             return
+        if isinstance(self.entry, EndpointStatus):
+            self.notify(_("qwen-tui did not start it, and can't stop it"), markup=False)
+            return
         if self.chosen is None or not self.chosen.state.is_alive:
             self.notify(_("It does not run"), markup=False)
             return

@@ -70,7 +70,9 @@ def row(entry: Entry, width: int, now: float) -> Content:
         parts = (entry.name, _(ENDPOINT_WORDS[entry.state]), address, "", "")
         return _columns(ENDPOINT_LOOK[entry.state], parts, width)
     held = format_bytes(entry.gpu_memory or entry.memory)
-    parts = (f"{entry.pid} {entry.command}", _("left over"), "", "", held)
+    # Of a command only the program: the list is narrow.
+    program = entry.command.partition(" ")[0].rpartition("/")[2]
+    parts = (f"{entry.pid} {program}", _("left over"), "", "", held)
     return _columns(LEFT_OVER_LOOK, parts, width)
 
 
