@@ -1,4 +1,4 @@
-"""What the command palette finds: actions, rooms, servers, languages, themes."""
+"""What the command palette finds: actions, rooms, servers, models, languages, themes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ class Commands(Provider):
             state = _(STATE_WORDS[status.state])
             text = _("Server: {name} ({state})").format(name=one_line(status.name), state=state)
             yield text, partial(self._show_server, status.name)
+        for model in self._qwen.services.shelf.models:
+            yield _("Model: {id}").format(id=one_line(model.id)), partial(self._show_model, str(model.path))
         for code, name in i18n.LANGUAGES.items():
             yield f"Language: {name}" if code == "en" else f"语言：{name}", partial(self._qwen.use_language, code)
         yield _("Theme…"), self._qwen.action_pick_theme
@@ -65,6 +67,14 @@ class Commands(Provider):
             text = describe(binding) if describe else binding.description
             if text:
                 yield _(text)[:1].upper() + _(text)[1:], partial(self._qwen.run_action, binding.action, active.node)
+
+    async def _show_model(self, path: str) -> None:
+        from qwen_tui.ui.screens.models import ModelsScreen
+
+        await self._qwen.switch_mode("models")
+        room = self._qwen.room
+        if isinstance(room, ModelsScreen):
+            room.go_to_model(path)
 
     def _themes(self) -> Iterable[Command]:
         for name in sorted(self._qwen.available_themes):

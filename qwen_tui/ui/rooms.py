@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 # The headings of the help screen; a binding names its group with `group=`.
 GO = Binding.Group(N_("Go to"))
 DO = Binding.Group(N_("Do here"))
+HERE = Binding.Group(N_("With a model that is here"))
+COMING = Binding.Group(N_("With a download"))
+HUB = Binding.Group(N_("With a model of the hub"))
 MOVE = Binding.Group(N_("Move"))
 EVERYWHERE = Binding.Group(N_("Everywhere"))
 

@@ -57,6 +57,8 @@ class ModelsScreen(RoomScreen):
         super().__init__()
         self._active = 0
         self._living: frozenset[str] | None = None
+        #: What the details are about: the part and the key of its entry.
+        self._subject: tuple[int, str | None] = (0, None)
         self._was_alive: frozenset[str] = frozenset()
 
     def compose_room(self) -> ComposeResult:
@@ -112,6 +114,11 @@ class ModelsScreen(RoomScreen):
         self._coming.listing.select(id)
         self.go_to(self._coming)
         self._tick_now()
+
+    def go_to_model(self, path: str) -> None:
+        """Show the model in this folder."""
+        self._here.listing.select(path)
+        self.go_to(self._here)
 
     def action_part(self, by: int) -> None:
         parts = self._parts
@@ -188,6 +195,10 @@ class ModelsScreen(RoomScreen):
         about = self.query_one("#about", Prose)
         if not (isinstance(about.content, Content) and about.content.is_same(content)):
             about.update(content)
+        subject = self._active, self.active.listing.key
+        if subject != self._subject:
+            self._subject = subject
+            pane.scroll_home(animate=False)
         self._aim()
         self.refresh_bindings()
 

@@ -15,7 +15,7 @@ from qwen_tui.i18n import N_, _
 from qwen_tui.models.download_queue import Downloads
 from qwen_tui.models.download_state import DownloadState, DownloadStatus, FileProgress, QueueOptions
 from qwen_tui.progress import format_bytes
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import COMING
 from qwen_tui.ui.text import one_line
 from qwen_tui.ui.widgets.download_detail import download_lines, summary_line
 from qwen_tui.ui.widgets.model_part import Part
@@ -29,15 +29,15 @@ class ComingPart(Part):
 
     TITLE = N_("Coming")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "main", N_("pause"), id="downloads.main", group=DO),
-        Binding("d", "delete", N_("cancel"), id="downloads.delete", group=DO),
-        Binding("K,shift+up", "move(-1)", N_("earlier"), id="downloads.earlier", group=DO),
-        Binding("J,shift+down", "move(1)", N_("later"), id="downloads.later", group=DO),
-        Binding("plus,equals_sign", "connections(1)", N_("more at once"), id="downloads.more", group=DO),
-        Binding("minus", "connections(-1)", N_("fewer at once"), id="downloads.fewer", show=False, group=DO),
-        Binding("x", "pause", N_("pause"), id="downloads.pause", show=False, group=DO),
-        Binding("r", "resume", N_("resume"), id="downloads.resume", show=False, group=DO),
-        Binding("y", "copy", N_("copy id"), id="downloads.copy", show=False, group=DO),
+        Binding("enter", "main", N_("pause"), id="downloads.main", group=COMING),
+        Binding("d", "delete", N_("cancel"), id="downloads.delete", group=COMING),
+        Binding("K,shift+up", "move(-1)", N_("earlier"), id="downloads.earlier", group=COMING),
+        Binding("J,shift+down", "move(1)", N_("later"), id="downloads.later", group=COMING),
+        Binding("plus,equals_sign", "connections(1)", N_("more at once"), id="downloads.more", group=COMING),
+        Binding("minus", "connections(-1)", N_("fewer at once"), id="downloads.fewer", show=False, group=COMING),
+        Binding("x", "pause", N_("pause"), id="downloads.pause", show=False, group=COMING),
+        Binding("r", "resume", N_("resume"), id="downloads.resume", show=False, group=COMING),
+        Binding("y", "copy", N_("copy id"), id="downloads.copy", show=False, group=COMING),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:

@@ -19,7 +19,7 @@ from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.verify import Verification
 from qwen_tui.progress import Progress, format_bytes
 from qwen_tui.ui.model_shelf import ModelShelf, server_of
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import HERE
 from qwen_tui.ui.widgets import model_detail
 from qwen_tui.ui.widgets.model_part import Part, QuietInput
 from qwen_tui.ui.widgets.model_rows import model_row
@@ -30,16 +30,16 @@ class HerePart(Part):
 
     TITLE = N_("Here")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "main", N_("serve"), id="models.serve", group=DO),
-        Binding("space", "mark", N_("mark to compare"), id="models.mark", group=DO),
-        Binding("slash", "filter", N_("filter"), id="models.filter", group=DO),
-        Binding("o", "card", N_("card"), id="models.card", group=DO),
-        Binding("V", "verify", N_("verify"), id="models.verify", group=DO),
-        Binding("x", "stop", N_("stop this"), id="models.stop", group=DO),
-        Binding("d", "delete", N_("delete"), id="models.delete", group=DO),
-        Binding("M", "move", N_("move"), id="models.move", group=DO),
-        Binding("y", "copy", N_("copy path"), id="models.copy", group=DO),
-        Binding("r", "refresh", N_("refresh"), id="models.refresh", group=DO),
+        Binding("enter", "main", N_("serve"), id="models.serve", group=HERE),
+        Binding("space", "mark", N_("mark to compare"), id="models.mark", group=HERE),
+        Binding("slash", "filter", N_("filter"), id="models.filter", group=HERE),
+        Binding("o", "card", N_("card"), id="models.card", group=HERE),
+        Binding("V", "verify", N_("verify"), id="models.verify", group=HERE),
+        Binding("x", "stop", N_("stop this"), id="models.stop", group=HERE),
+        Binding("d", "delete", N_("delete"), id="models.delete", group=HERE),
+        Binding("M", "move", N_("move"), id="models.move", group=HERE),
+        Binding("y", "copy", N_("copy path"), id="models.copy", group=HERE),
+        Binding("r", "refresh", N_("refresh"), id="models.refresh", group=HERE),
     ]
 
     class Looked(Message):

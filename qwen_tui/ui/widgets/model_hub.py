@@ -13,7 +13,7 @@ from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.models.hub import HUBS
 from qwen_tui.models.hub_search import FAMILIES, SORTS, HubModel, HubName
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import HUB
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.model_detail import hub_facts
 from qwen_tui.ui.widgets.model_part import Part, QuietInput
@@ -32,14 +32,14 @@ class HubPart(Part):
 
     TITLE = N_("Hub")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "main", N_("download"), id="hub.main", group=DO),
-        Binding("slash", "search", N_("search"), id="hub.search", group=DO),
-        Binding("F", "family", N_("family"), id="hub.family", group=DO),
-        Binding("S", "sort", N_("sort"), id="hub.sort", group=DO),
-        Binding("H", "hub", N_("other hub"), id="hub.hub", group=DO),
-        Binding("o", "card", N_("card"), id="hub.card", group=DO),
-        Binding("y", "copy", N_("copy id"), id="hub.copy", group=DO),
-        Binding("r", "refresh", N_("refresh"), id="hub.refresh", show=False, group=DO),
+        Binding("enter", "main", N_("download"), id="hub.main", group=HUB),
+        Binding("slash", "search", N_("search"), id="hub.search", group=HUB),
+        Binding("F", "family", N_("family"), id="hub.family", group=HUB),
+        Binding("S", "sort", N_("sort"), id="hub.sort", group=HUB),
+        Binding("H", "hub", N_("other hub"), id="hub.hub", group=HUB),
+        Binding("o", "card", N_("card"), id="hub.card", group=HUB),
+        Binding("y", "copy", N_("copy id"), id="hub.copy", group=HUB),
+        Binding("r", "refresh", N_("refresh"), id="hub.refresh", show=False, group=HUB),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
