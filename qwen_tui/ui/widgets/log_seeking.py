@@ -23,6 +23,8 @@ from qwen_tui.logs.survey import Survey
 #: Seconds of work for the minimap and the count of matches, and of rest between; and between looks once all is read.
 SURVEY_STEP = 0.02
 SURVEY_REST = 0.1
+#: The same for the count of matches: somebody waits for that.
+MATCHES_STEP = 0.1
 SURVEY_INTERVAL = 1.0
 
 Operation = Callable[[Pager], object]
@@ -170,10 +172,10 @@ class LogSeeking(Widget):
 
     async def _advance_surveys(self) -> bool:
         more = False
-        for survey in (self._survey, self._matches):
+        for survey, seconds in ((self._survey, SURVEY_STEP), (self._matches, MATCHES_STEP)):
             if survey is not None:
                 position = survey.position
-                more = await asyncio.to_thread(_advance, survey) or more
+                more = await asyncio.to_thread(_advance, survey, seconds) or more
                 if survey.position != position and survey in (self._survey, self._matches):
                     self._draw(self._page)
         return more
@@ -191,9 +193,9 @@ class LogSeeking(Widget):
             self._draw(self._page)
 
 
-def _advance(survey: Survey) -> bool:
+def _advance(survey: Survey, seconds: float) -> bool:
     try:
-        return survey.advance(SURVEY_STEP)
+        return survey.advance(seconds)
     except LogError:
         return False  # the view says so
 

@@ -72,7 +72,7 @@ class LogView(LogCopying, can_focus=True):
         Binding("down,j", "cursor_down", N_("line down"), id="logs.down", group=MOVE, show=False),
         Binding("pageup", "page_up", N_("page up"), id="logs.page_up", group=MOVE, show=False),
         Binding("pagedown", "page_down", N_("page down"), id="logs.page_down", group=MOVE, show=False),
-        Binding("home,g", "home", N_("start of the log"), id="logs.home", group=MOVE),
+        Binding("home,g", "home", N_("start of the log"), id="logs.home", group=MOVE, show=False),
         Binding("end,G", "end", N_("newest line"), id="logs.end", group=MOVE),
         Binding("left", "side(-1)", N_("to the left"), id="logs.left", group=MOVE, show=False),
         Binding("right", "side(1)", N_("to the right"), id="logs.right", group=MOVE, show=False),
