@@ -43,9 +43,7 @@ def test_a_typo_stops_a_start_before_it_began(cli: Run, fake_environment: Path) 
     assert json.loads(cli("ps", "--json").stdout) == []
 
 
-def test_what_the_plan_stops_at_is_not_started_unless_told_to(
-    cli: Run, fake_environment: Path, tmp_path: Path
-) -> None:
+def test_what_the_plan_stops_at_is_not_started_unless_told_to(cli: Run, fake_environment: Path, tmp_path: Path) -> None:
     options = ("serve", str(tmp_path), "--name", "one", "--engine", str(fake_environment), "--port", "18392")
     refused = cli(*options)
     assert refused.returncode == 2
