@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "diagnose": ("qwen_tui.headless.diagnose", N_("say why a server failed, from its log")),
     "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
+    "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
 }
 
 

@@ -43,6 +43,9 @@ class Settings:
     """MB of a running server's log that stay as they are; what is older is compressed beside it, and the oldest
     deleted once that takes as much again. 0 keeps everything as it is. Counts from the next start of a server."""
 
+    hourly_price: str = ""
+    """What an hour of the box costs, such as "2.49 USD" or "¥18": benchmarks then tell the price of their tokens."""
+
     keys: dict[str, str] = field(default_factory=dict)
     """Key bindings changed by the user: binding id → key, such as "chat.stop" = "ctrl+x"."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import struct
 import subprocess
@@ -31,6 +32,7 @@ from qwen_tui.workers.host import FOLDER, child
 _HEAD_START = 0.15
 #: Connections that an open loop without a cap begins with; more are opened as they are needed.
 _OPEN_LOOP_CONNECTIONS = 64
+_CONNECTIONS_MOST = 4096
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,11 @@ class Generator:
                 async for process, lines in self._start(stack, folder, arrivals is not None)
             ]
             try:
-                return await self._phases(folder, len(bodies), on_tick)
+                if arrivals is not None:
+                    last = self._load.warmup + (self._load.count or len(arrivals))
+                else:
+                    last = len(bodies) if self._load.count else 10**15
+                return await self._phases(folder, last, on_tick)
             finally:
                 for process in self._processes:
                     process.tell("end")
@@ -198,7 +204,7 @@ class Generator:
     ) -> AsyncIterator[tuple[_Process, AsyncIterator[bytes]]]:
         for number in range(self._count):
             slots = _share(self._load.slots, self._count, number) if self._load.slots else 10**9
-            wanted = min(slots, _share(_OPEN_LOOP_CONNECTIONS, self._count, number)) if is_open_loop else slots
+            wanted = min(slots, _share(self._connections(), self._count, number))
             results = folder / f"results-{number}"
             request = {
                 "host": self._target.host,
@@ -222,6 +228,13 @@ class Generator:
             self._processes.append(process)
             yield process, lines
 
+    def _connections(self) -> int:
+        """How many to open before the clock starts, over all processes."""
+        load = self._load
+        if load.is_open_loop and not load.most_at_once:
+            return min(load.count, _CONNECTIONS_MOST) if math.isinf(load.rate) else _OPEN_LOOP_CONNECTIONS
+        return load.slots if load.streams else min(load.slots, _CONNECTIONS_MOST)
+
     async def _listen(self, process: _Process, lines: AsyncIterator[bytes]) -> None:
         """Hear what a process says until it ends."""
         try:
@@ -235,7 +248,7 @@ class Generator:
 
     # -- the phases of a run --------------------------------------------------------------------------
 
-    async def _phases(self, folder: Path, bodies: int, on_tick: Callable[[Tick], None]) -> Generated:
+    async def _phases(self, folder: Path, last: int, on_tick: Callable[[Tick], None]) -> Generated:
         await self._until(lambda: all(p.is_ready or p.is_gone for p in self._processes))
         if not any(process.opened for process in self._processes) and not self._stopped:
             problem = next((process.problem for process in self._processes if process.problem), "")
@@ -247,7 +260,6 @@ class Generator:
             await self._phase("warmup", folder, (0, warmup), 0.0, on_tick)
         generated = Generated(began=time.time() + _HEAD_START)
         if not self._stopped:
-            last = bodies if not self._load.seconds else 10**15
             generated.records = await self._phase("running", folder, (warmup, last), self._load.seconds, on_tick)
             generated.seconds = time.monotonic() - self._zero
         generated.stopped = self._stopped

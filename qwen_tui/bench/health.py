@@ -19,8 +19,8 @@ _LATE_MOST = 0.005
 
 @dataclass(frozen=True)
 class ClientHealth:
-    """processes: one by one. late_p99: seconds that sends came late, without what a cap on concurrency made wait; None in
-    a closed loop and with a cap.
+    """processes: one by one. late_p99: seconds that sends came late; None in a closed loop, and with a cap on
+    concurrency, which makes requests wait.
     """
 
     processes: Sequence[ProcessHealth]

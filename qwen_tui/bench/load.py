@@ -14,7 +14,7 @@ from qwen_tui.i18n import _
 
 @dataclass(frozen=True)
 class Load:
-    """Either `streams` (closed loop: the next request as one ends) or `rate` (open loop), and `count` or `seconds`, is set.
+    """Either `streams` (closed loop: the next as one ends) or `rate` (open loop) is set, and `count` or `seconds`.
 
     rate: requests per second; infinite sends all at once. burstiness: shape of the gamma distribution of the gaps; 1 is
     Poisson, infinite an even pace. most_at_once: the cap on requests under way in an open loop; 0 for none.

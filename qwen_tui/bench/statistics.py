@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from qwen_tui.workers.bench_record import Record
@@ -34,8 +35,8 @@ class Distribution:
             return cls()
         mean = math.fsum(ordered) / len(ordered)
         variance = math.fsum((value - mean) ** 2 for value in ordered) / len(ordered)
-        shares = (quantile(ordered, share) for share in (0.5, 0.9, 0.95, 0.99))
-        return cls(len(ordered), mean, math.sqrt(variance), *shares, ordered[-1])
+        median, p90, p95, p99 = (quantile(ordered, share) for share in (0.5, 0.9, 0.95, 0.99))
+        return cls(len(ordered), mean, math.sqrt(variance), median, p90, p95, p99, ordered[-1])
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Distribution:
@@ -114,7 +115,7 @@ class Figures:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Figures:
         """Raises TypeError for fields that are none."""
-        known = {
+        known: dict[str, Any] = {
             key: Distribution.from_json(value) if key in (*LATENCIES, "ttft_text", "queue") else value
             for key, value in data.items()
         }
@@ -135,7 +136,7 @@ def tpot(record: Record) -> float | None:
 def gaps(record: Record) -> list[float]:
     """Seconds between the chunks of an answer."""
     stamps = record.stamps
-    return [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(stamps)]
 
 
 def figures_of(records: Sequence[Record], limits: Limits | None = None, tokens_from: str = "") -> Figures:

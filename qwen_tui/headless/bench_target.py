@@ -1,0 +1,171 @@
+"""Which server `bench` and `capacity` measure, and what is worth noting about it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qwen_tui.i18n import _
+from qwen_tui.paths import Paths
+
+if TYPE_CHECKING:
+    from qwen_tui.bench.target import Target
+    from qwen_tui.server.status import ServerStatus
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """about: for the result. tokenizer_file: the model's, if it is on this machine."""
+
+    target: Target
+    about: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer_file: Path | None = None
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """SERVER, --base-url, --endpoint, --model, --api."""
+    parser.add_argument(
+        "server",
+        nargs="?",
+        metavar="SERVER",
+        help=_("which server, as `qwen-tui ps` lists it (default: the first ready)"),
+    )
+    parser.add_argument(
+        "--base-url",
+        metavar="URL",
+        help=_("any other OpenAI API, such as http://127.0.0.1:8000/v1; VLLM_API_KEY holds its key"),
+    )
+    parser.add_argument("--endpoint", metavar="NAME", help=_("one that `qwen-tui endpoints` lists"))
+    parser.add_argument("--model", metavar="NAME", help=_("the model's name there (default: what the server serves)"))
+    parser.add_argument(
+        "--api", choices=("chat", "completions"), default="chat", help=_("which of the two is asked (default: chat)")
+    )
+
+
+async def choose(arguments: argparse.Namespace, paths: Paths) -> Chosen:
+    """The server that the arguments name. Raises UsageError, ServerError, ChatError."""
+    from qwen_tui.errors import UsageError
+
+    if sum(map(bool, (arguments.server, arguments.base_url, arguments.endpoint))) > 1:
+        raise UsageError(_("Name one server: SERVER, --base-url or --endpoint"))
+    gpus = await _gpus()
+    if arguments.base_url:
+        return await _elsewhere(arguments, arguments.base_url, "", os.environ.get("VLLM_API_KEY") or None, gpus)
+    if arguments.endpoint:
+        from qwen_tui.server.endpoints import Endpoints
+
+        endpoint = Endpoints(paths).get(arguments.endpoint)
+        return await _elsewhere(arguments, endpoint.base_url, endpoint.model, endpoint.api_key, gpus)
+    return await _own(arguments, paths, gpus)
+
+
+async def _elsewhere(
+    arguments: argparse.Namespace, url: str, model: str, key: str | None, gpus: dict[str, Any]
+) -> Chosen:
+    from qwen_tui.bench.target import Target
+    from qwen_tui.chat.served import served_models
+    from qwen_tui.errors import ServerError
+    from qwen_tui.server.endpoints import checked_url
+
+    url = checked_url(url)
+    name = arguments.model or model
+    if not name:
+        models = await served_models(url, key)
+        if not models:
+            raise ServerError(_("{url} serves no model").format(url=url))
+        name = models[0]
+    target = Target(url, name, key, arguments.api)
+    return Chosen(target, gpus if target.host in ("127.0.0.1", "localhost", "::1") else {})
+
+
+async def _own(arguments: argparse.Namespace, paths: Paths, gpus: dict[str, Any]) -> Chosen:
+    from qwen_tui.bench.target import Target
+
+    status = await _ready(arguments.server, paths)
+    argv = _without_keys(status.spec.argv(status.engine_python))
+    about = {"engine_version": status.engine_version, "server": status.name, "argv": argv, **gpus}
+    target = Target(status.spec.base_url, arguments.model or status.model_name, status.api_key, arguments.api)
+    return Chosen(target, about, Path(status.spec.model) / "tokenizer.json")
+
+
+async def _ready(name: str | None, paths: Paths) -> ServerStatus:
+    """The server of that name, or the first that is ready. Raises ServerError."""
+    from qwen_tui.errors import ServerError
+    from qwen_tui.server.service import Servers
+    from qwen_tui.server.status import STATE_WORDS, ServerState
+
+    servers = Servers(paths)
+    try:
+        if name:
+            name = servers.get(name).name
+        statuses = await servers.refresh()
+    finally:
+        await servers.close()
+    for status in statuses:
+        if status.state is ServerState.READY and name in (None, status.name):
+            return status
+    if name:
+        status = next(status for status in statuses if status.name == name)
+        raise ServerError(
+            _("{name} is {state}").format(name=name, state=_(STATE_WORDS[status.state])),
+            status.cause,
+            _("`qwen-tui ps` lists the servers, `qwen-tui logs {name}` tells more").format(name=name),
+        )
+    raise ServerError(
+        _("No server is ready"), "", _("Start one: qwen-tui serve MODEL; or name one with --base-url URL")
+    )
+
+
+def _without_keys(argv: list[str]) -> list[str]:
+    """The command, without what was written after --api-key."""
+    found: list[str] = []
+    for word in argv:
+        if found and found[-1] == "--api-key":
+            word = "…"
+        elif word.startswith("--api-key="):
+            word = "--api-key=…"
+        found.append(word)
+    return found
+
+
+async def _gpus() -> dict[str, Any]:
+    """The cards of this machine, where there are any."""
+    from qwen_tui.hardware.machine import Machine
+
+    machine = Machine()
+    try:
+        state = await machine.read()
+    finally:
+        await machine.close()
+    return {"gpus": [gpu.name for gpu in state.gpus]} if state.gpus else {}
+
+
+def counters_of(target: Target) -> Any:
+    """A coroutine function that reads the server's own counters; None from a server that tells none."""
+
+    async def observe() -> Mapping[str, float] | None:
+        import httpx
+
+        from qwen_tui.server.metrics import parse_metrics
+
+        headers = {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
+        loopback = target.host in ("127.0.0.1", "localhost", "::1")
+        try:
+            async with httpx.AsyncClient(timeout=5.0, trust_env=not loopback) as client:
+                answer = await client.get(f"{target.root}/metrics", headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+        sample = parse_metrics(answer.text) if answer.status_code == 200 else None
+        if sample is None or sample.is_empty:
+            return None
+        names = ("prompt_tokens", "generation_tokens", "prefix_queries", "prefix_hits", "preemptions")
+        found = {name: value for name in names if (value := getattr(sample, name)) is not None}
+        if sample.queue is not None:
+            found |= {"queue_seconds": sample.queue.total, "queue_count": sample.queue.count}
+        return found
+
+    return observe
