@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.diagnosis.corrections import near_choice, near_flag, right_choice, right_flag, set_to
 from qwen_tui.server.diagnosis.model import Finding, Relaunch, rule
@@ -60,8 +62,12 @@ _TRUST = N_(
 
 
 def _choose_parser(finding: Finding) -> str:
-    if finding.group("choices"):
-        return finding.fill(N_("Choose one of those that this vLLM has: {choices}"))
+    near = near_choice(finding)
+    if near:
+        return _("Did you mean {near}?").format(near=near)
+    choices = re.findall(r"[\w.+/-]+", finding.group("choices"))
+    if choices:
+        return _("Choose one of those that this vLLM has: {choices}").format(choices=_(", ").join(choices)[:400])
     return _("Choose one that `vllm serve --help` lists, or leave it out.")
 
 
