@@ -252,6 +252,7 @@ def _as_json(state: DownloadState) -> dict[str, Any]:
         "done": state.done,
         "total": state.total,
         "fetched": state.fetched,
+        "seconds": round(state.seconds, 3),
         "rate": state.rate,
         "eta": state.eta,
         "stall": state.stall.reason if state.stall is not None else None,

@@ -41,6 +41,7 @@ def read_state(job: Path, position: int) -> DownloadState | None:
         files=_whole(data, "files") or 0,
         files_done=_whole(data, "files_done") or 0,
         fetched=_whole(data, "fetched") or 0,
+        seconds=float(data.get("seconds", 0.0)),
         active=tuple(FileProgress(*entry) for entry in data.get("active", ())) if status.is_alive else (),
         stall=_stall(stall) if isinstance(stall, dict) and status.is_alive else None,
         problem=problem(found, request) if isinstance(found, dict) and status is DownloadStatus.FAILED else None,

@@ -178,7 +178,8 @@ class DownloadState:
     id: names it in `Downloads`. done, total: bytes, total None until the hub was asked; done counts what is on the
     disk, once, and never passes total. checked: bytes whose hash held. rate: bytes per second that arrived over the
     last ten seconds; None while unknown or nothing runs. files, files_done: how many there are, and are whole and
-    checked. active: the files that arrive now. fetched: bytes that came over the network since this start.
+    checked. active: the files that arrive now. fetched: bytes that came over the network since this start, in `seconds`
+    of fetching and checking.
     folder: where the model will be; None until the hub was asked. position: place in the queue, from 0.
     started_at, ended_at: Unix times, None where it did not.
     """
@@ -194,6 +195,7 @@ class DownloadState:
     files: int = 0
     files_done: int = 0
     fetched: int = 0
+    seconds: float = 0.0
     active: tuple[FileProgress, ...] = ()
     stall: Stall | None = None
     problem: DownloadProblem | None = None

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import heapq
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ _BUFFER = 1024 * 1024
 _WRITE_FROM = 256 * 1024
 _UNKNOWN_LIMIT = 64 * 1024 * 1024
 _LONGEST_DELAY = 30.0
+#: So many connections begin at once; another is added each time so many seconds pass. A near hub is done by then, and
+#: there more threads than cores only get in each other's way.
+_AT_ONCE = 2
+_RAMP = 0.25
 
 
 class Fetcher:
@@ -75,10 +81,12 @@ class Fetcher:
         self._wake = threading.Condition()
         self._open = len(self.files)
         self._number = 0
+        self._made: set[Path] = set()
         self._streak = 0
         self._hold = 0.0
         self._received = [0] * connections
         self._stopped = False
+        self._over = threading.Event()
 
     # -- asked from outside ------------------------------------------------------------------------
 
@@ -98,6 +106,7 @@ class Fetcher:
                 self._wake.wait(1.0)
             self._stopped = True
             self._wake.notify_all()
+        self._over.set()
         self._checker.stop()
         if self.failure is not None:
             raise self.failure
@@ -190,6 +199,8 @@ class Fetcher:
     # -- fetching ----------------------------------------------------------------------------------
 
     def _fetch_loop(self, number: int) -> None:
+        if number >= _AT_ONCE:
+            self._over.wait(_RAMP * (number - _AT_ONCE + 1))
         client = self._make_client()
         view = memoryview(bytearray(_BUFFER))
         while (unit := self._take()) is not None:
@@ -217,7 +228,7 @@ class Fetcher:
         if unit.index >= 0:
             self._fetch_part(unit, client, view, number)
         elif file.size <= SMALL:
-            self._fetch_small(file, client, number)
+            self._fetch_small(file, client, view, number)
         elif file.parts is None:
             self._begin(file)
 
@@ -238,9 +249,9 @@ class Fetcher:
         self.last_byte = time.monotonic()
         self._streak = 0
 
-    def _fetch_small(self, file: File, client: hub_http.Client, number: int) -> None:
+    def _fetch_small(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> None:
         is_empty = file.size == 0 and not file.is_size_unknown
-        data = memoryview(b"") if is_empty else self._whole(file, client, number)
+        data = memoryview(b"") if is_empty else self._whole(file, client, view, number)
         if file.is_size_unknown:
             file.size = len(data)
         digest = file.digest()
@@ -251,18 +262,30 @@ class Fetcher:
         if not file.holds(digest):
             self._damaged(file, "hash")
             return
-        file.target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = hub_parts.path_for(file.target)
-        try:
-            unfinished.write_bytes(data)
-            unfinished.replace(file.target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                unfinished.unlink()
-            raise
+        self._write_whole(file, data)
         self._good(file)
 
-    def _whole(self, file: File, client: hub_http.Client, number: int) -> memoryview:
+    def _write_whole(self, file: File, data: memoryview) -> None:
+        """Write a small file in one go, under its unfinished name first."""
+        folder = file.target.parent
+        if folder not in self._made:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._made.add(folder)
+        unfinished = f"{file.target}{hub_parts.SUFFIX}"
+        try:
+            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            try:
+                while data:
+                    data = data[os.write(descriptor, data) :]
+            finally:
+                os.close(descriptor)
+            os.replace(unfinished, file.target)  # noqa: PTH105 - a thousand Paths take longer than the files
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(unfinished)  # noqa: PTH108
+            raise
+
+    def _whole(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> memoryview:
         response, connection = client.get(file.url)
         if response.length is not None and response.length != file.size and not file.is_size_unknown:
             connection.finish()
@@ -271,9 +294,9 @@ class Fetcher:
         if size > _UNKNOWN_LIMIT:
             connection.close()
             raise WrongSizeError(size)
-        buffer = memoryview(bytearray(size + 1))
+        buffer = view if size < len(view) else memoryview(bytearray(size + 1))
         filled = 0
-        while filled <= size and not self._stopped and (count := connection.read_into(buffer[filled:])):
+        while filled <= size and not self._stopped and (count := connection.read_into(buffer[filled : size + 1])):
             filled += count
             file.got = True
             file.done = min(filled, file.size)

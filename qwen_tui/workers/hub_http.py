@@ -16,6 +16,9 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urljoin, urlsplit
 
 _HEAD_LIMIT = 262_144
+_TCP_WINDOW_CLAMP = 10  # linux/tcp.h; the socket module has no name for it
+#: Bytes on their way per connection: what a killed process loses of them. Enough for 150 MB/s at 20 ms.
+_WINDOW = 3 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 8
 
@@ -144,6 +147,7 @@ class Connection:
         try:
             raw.settimeout(self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WINDOW)
             if self._proxy.startswith("https:"):
                 raw = self._context.wrap_socket(raw, server_hostname=target[0])
             if self.site.scheme == "https":
@@ -174,15 +178,15 @@ class Connection:
         if head.split(b" ", 2)[1:2] != [b"200"]:
             raise Trouble("proxy", head.split(b"\r\n", 1)[0].decode("latin-1"))
 
-    def request(self, url: str, headers: dict[str, str]) -> Response:
-        """Send a GET and read the answer's head. Raises Trouble."""
-        parts = urlsplit(url)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    def request(self, url: str, path: str, headers: str) -> Response:
+        """Send a GET for `path`, which is the part of `url` after the host, and read the answer's head.
+
+        headers: whole lines. Raises Trouble.
+        """
         extra = ""
         if self._proxy and self.site.scheme == "http":
             path, extra = f"http://{self.site.name}{path}", self._proxy_authorization()
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        message = f"GET {path} HTTP/1.1\r\nHost: {self.site.name}\r\n{extra}{lines}\r\n".encode("latin-1")
+        message = f"GET {path} HTTP/1.1\r\nHost: {self.site.name}\r\n{extra}{headers}\r\n".encode()
         was_used = self.is_used
         try:
             try:
@@ -224,7 +228,7 @@ class Connection:
         headers: dict[str, str] = {}
         for line in lines:
             name, _colon, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
+            headers[name.lower()] = value.strip()
         status = int(words[1])
         is_chunked = headers.get("transfer-encoding", "").lower().endswith("chunked")
         told = headers.get("content-length", "")
@@ -319,8 +323,7 @@ class Client:
     authorization: dict[str, str]
     timeout: float
     context: ssl.SSLContext
-    headers: dict[str, str] = field(default_factory=dict)
-    _connections: dict[Site, Connection] = field(default_factory=dict)
+    _connections: dict[str, tuple[Connection, str]] = field(default_factory=dict)
     _moved: dict[str, str] = field(default_factory=dict)
 
     def get(self, url: str, start: int | None = None, end: int | None = None) -> tuple[Response, Connection]:
@@ -338,16 +341,10 @@ class Client:
 
     def _get(self, asked: str, url: str, start: int | None, end: int | None) -> tuple[Response, Connection]:
         for _count in range(_MOST_REDIRECTS):
-            site = Site.of(url)
-            connection = self._connections.get(site)
-            if connection is None:
-                connection = self._connections[site] = Connection(site, self.context, self.timeout)
-            headers = {"User-Agent": "qwen-tui", "Accept": "*/*", "Accept-Encoding": "identity", **self.headers}
-            if site == self.home:
-                headers.update(self.authorization)
+            connection, headers, path = self._way(url)
             if start is not None:
-                headers["Range"] = f"bytes={start}-{'' if end is None else end}"
-            response = connection.request(url, headers)
+                headers = f"{headers}Range: bytes={start}-{'' if end is None else end}\r\n"
+            response = connection.request(url, path, headers)
             if response.status in _REDIRECTS and response.headers.get("location"):
                 connection.finish()
                 url = urljoin(url, response.headers["location"])
@@ -363,9 +360,23 @@ class Client:
             raise _refusal(response, url)
         raise Trouble("protocol", "too many redirects")
 
+    def _way(self, url: str) -> tuple[Connection, str, str]:
+        """The connection to the host of `url`, the headers for that host, and the path to ask it for."""
+        end = url.find("/", url.find("://") + 3)
+        root, path = (url, "/") if end < 0 else (url[:end], url[end:].partition("#")[0])
+        known = self._connections.get(root)
+        if known is None:
+            site = Site.of(root)
+            headers = {"User-Agent": "qwen-tui", "Accept": "*/*", "Accept-Encoding": "identity"}
+            if site == self.home:
+                headers.update(self.authorization)
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            known = self._connections[root] = Connection(site, self.context, self.timeout), lines
+        return *known, path
+
     def close(self) -> None:
         """Close all connections."""
-        for connection in self._connections.values():
+        for connection, _headers in self._connections.values():
             connection.close()
 
 

@@ -70,6 +70,7 @@ class Job:
         self.state |= {"pid": os.getpid(), "started_at": time.time()}
         self.samples: deque[tuple[float, int]] = deque()
         self.files_written_at = 0.0
+        self.began = 0.0
         self.authorization: dict[str, str] = {}
 
     # -- saying how it goes ------------------------------------------------------------------------
@@ -247,7 +248,8 @@ class Job:
         """Run the fetcher in a thread, say how it goes, and give up when nothing has come for too long."""
         thread = threading.Thread(target=_quietly, args=(fetcher.run,), daemon=True)
         thread.start()
-        best, best_at = -1, time.monotonic()
+        self.began = time.monotonic()
+        best, best_at = -1, self.began
         while thread.is_alive():
             thread.join(_INTERVAL)
             done = self.report(fetcher, files)
@@ -290,6 +292,7 @@ class Job:
             checked=sum(file.size for file in files if file.checked),
             files_done=sum(file.checked for file in files),
             fetched=received,
+            seconds=now - self.began,
             rate=(received - first) / span if span >= 0.2 else None,
             active=active,
             stall=self.stall(fetcher, files, now),
