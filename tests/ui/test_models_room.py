@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,11 @@ from textual.widgets import Input, Static
 
 from qwen_tui.errors import ModelError
 from qwen_tui.models.card import Card
-from qwen_tui.models.download_state import DownloadProblem, DownloadStatus, Stall
+from qwen_tui.models.download_state import DownloadProblem, DownloadState, DownloadStatus, QueueOptions, Stall
 from qwen_tui.models.hub_search import HubModel
 from qwen_tui.models.tokens import TokenNeeded, Tokens
 from qwen_tui.models.verify import FileVerdict, Verification
+from qwen_tui.progress import OnProgress, Progress
 from qwen_tui.server.plan import Plan, PlanLine
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.ui.app import QwenApp
@@ -30,10 +32,13 @@ from qwen_tui.ui.screens.server_form import ServerForm
 from qwen_tui.ui.screens.servers import ServersScreen
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.card_view import CardView
+from qwen_tui.ui.widgets.download_detail import download_lines, summary_line
+from qwen_tui.ui.widgets.model_coming import ComingPart
 from qwen_tui.ui.widgets.model_here import HerePart
+from qwen_tui.ui.widgets.model_rows import download_row
 from qwen_tui.ui.widgets.room_tabs import RoomTabs
 from tests.ui.conftest import ready, running, wait_until, with_servers
-from tests.ui.models_room import REQUEST, STATE, FakeDownloads, three_models, with_downloads, with_models
+from tests.ui.models_room import FILES, REQUEST, STATE, FakeDownloads, three_models, with_downloads, with_models
 from tests.unit.test_catalogue import make_model
 
 
@@ -63,6 +68,14 @@ async def room(services: Services, size: tuple[int, int] = (120, 40)) -> AsyncIt
     async with running(services, "models", size) as (app, pilot):
         await wait_until(pilot, lambda: services.shelf.box is not None and bool(about(app)))
         yield app, pilot
+
+
+def coming(app: QwenApp) -> ComingPart:
+    return app.screen_stack[0].query_one(ComingPart)
+
+
+def card_text(app: QwenApp) -> str:
+    return app.screen.query_one(CardView).text
 
 
 async def go_to(app: QwenApp, pilot: Pilot[None], id: str) -> None:
@@ -95,9 +108,8 @@ async def test_an_empty_room_says_what_to_press(services: Services, tmp_path: Pa
         assert "n new download" in text
 
 
-@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
-async def test_models_are_listed_with_how_they_fit(services: Services, models: Path, size: tuple[int, int]) -> None:
-    async with room(services, size) as (app, pilot):
+async def test_models_are_listed_with_how_they_fit(services: Services, models: Path) -> None:
+    async with room(services, (80, 24)) as (app, pilot):
         text = shown(app)
         assert "3 models" in text
         assert "qwen/Qwen2-7B-Instruct" in text
@@ -109,6 +121,8 @@ async def test_models_are_listed_with_how_they_fit(services: Services, models: P
         await go_to(app, pilot, "qwen/Qwen2-Short")
         assert "! not whole" in about(app)
         assert services.shelf.models[2].problems[0] in about(app)
+        await pilot.press("question_mark")
+        await wait_until(pilot, lambda: "With a model that is here" in shown(app))
 
 
 async def test_the_server_of_a_model_is_named_and_chatted_with(services: Services, models: Path) -> None:
@@ -201,19 +215,18 @@ async def test_deleting_asks_names_the_bytes_and_frees_them(services: Services, 
         assert not (models / "qwen" / "Qwen2-7B-Instruct").exists()
 
 
-@pytest.mark.parametrize("used_by", ["server", "download"])
-async def test_a_model_in_use_is_not_deleted(services: Services, models: Path, used_by: str) -> None:
-    path = models / "qwen" / "Qwen2-7B-Instruct"
-    if used_by == "server":
-        with_servers(services, ready("mine", spec=ServerSpec("mine", str(path))))
-    else:
-        with_downloads(services, dataclasses.replace(STATE, folder=path))
+async def test_a_model_in_use_is_not_deleted(services: Services, models: Path) -> None:
+    served, coming = models / "qwen" / "Qwen2-7B-Instruct", models / "qwen" / "Qwen2-0.5B"
+    with_servers(services, ready("mine", spec=ServerSpec("mine", str(served))))
+    with_downloads(services, dataclasses.replace(STATE, folder=coming))
     async with room(services) as (app, pilot):
-        await go_to(app, pilot, "qwen/Qwen2-7B-Instruct")
-        await pilot.press("d")
-        await wait_until(pilot, lambda: isinstance(app.screen, ErrorDialog))
-        assert "is in use" in shown(app)
-        assert path.is_dir()
+        for path in (served, coming):
+            await go_to(app, pilot, f"qwen/{path.name}")
+            await pilot.press("d")
+            await wait_until(pilot, lambda: isinstance(app.screen, ErrorDialog))
+            assert f"qwen/{path.name} is in use" in shown(app)
+            assert path.is_dir()
+            await pilot.press("escape")
 
 
 async def test_a_model_is_moved_and_found_again(services: Services, models: Path, tmp_path: Path) -> None:
@@ -235,9 +248,13 @@ async def test_verifying_names_the_bad_file_and_falls_back_without_a_hub(
     services: Services, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
+    gate = asyncio.Event()
 
-    async def verify(_paths: object, target: str, _tell: object, *, offline: bool = False) -> Verification:
+    async def verify(_paths: object, target: str, tell: OnProgress, *, offline: bool = False) -> Verification:
         asked.append(offline)
+        tell(Progress("Checking", 3, 10, "bytes", 2.0, 4.0, "model.safetensors"))
+        if len(asked) == 1:
+            await gate.wait()  # until it is stopped
         if not offline:
             raise ModelError("The hub does not answer")
         bad = FileVerdict("model.safetensors", 5, "damaged", "its hash is another")
@@ -246,9 +263,17 @@ async def test_verifying_names_the_bad_file_and_falls_back_without_a_hub(
     monkeypatch.setattr("qwen_tui.models.verify.verify_model", verify)
     async with room(services) as (app, pilot):
         await pilot.press("V")
+        await wait_until(pilot, lambda: "3 B / 10 B · 2 B/s · 4 s to go" in about(app))
+        assert "x stop this" in shown(app)
+        await pilot.press("x")
+        await wait_until(pilot, lambda: "Checking" not in about(app))
+        await pilot.press("V")
         await wait_until(pilot, lambda: "1 of 2 files are wrong" in about(app))
         assert "model.safetensors  its hash is another" in about(app)
-        assert asked == [False, True]
+        assert asked == [False, False, True]
+        await pilot.press("n")
+        await wait_until(pilot, lambda: isinstance(app.screen, DownloadForm))
+        assert app.screen.query_one("#field-model", Input).value == "qwen/Qwen2-0.5B"
 
 
 async def test_the_card_is_drawn_as_markdown(services: Services, models: Path) -> None:
@@ -270,16 +295,24 @@ async def test_the_card_is_drawn_as_markdown(services: Services, models: Path) -
 # Coming
 
 
-async def test_a_download_shows_bars_rate_and_eta(services: Services, models: Path) -> None:
-    with_downloads(services, STATE)
-    async with room(services, (80, 24)) as (app, pilot):
-        await pilot.press("tab")
-        await wait_until(pilot, lambda: "6.2 GB / 10 GB" in about(app))
-        assert "62 %" in about(app)
-        assert "50 MB/s" in about(app)
-        assert "1 min 16 s to go" in about(app)
-        assert "model-2.safetensors" in about(app)
-        assert "1 of 4 files" in about(app)
+def lines(state: DownloadState) -> str:
+    return download_lines(state, FILES, QueueOptions(), 80, 40).plain
+
+
+def test_a_download_shows_bars_rate_and_eta() -> None:
+    text = lines(STATE)
+    assert "62 %" in text
+    assert "6.2 GB / 10 GB · 50 MB/s · 1 min 16 s to go" in text
+    assert "1 of 4 files" in text
+    active, whole, waiting = (next(line for line in text.splitlines() if f"model-{n}." in line) for n in (2, 1, 3))
+    assert active.startswith("↓")
+    assert "███████" in active
+    assert whole.startswith("✓")
+    assert "█" not in whole
+    assert waiting.startswith(" ")
+    assert "█" not in waiting
+    assert text.index("model-2") < text.index("model-3") < text.index("model-1")
+    assert [len(download_row(STATE, width).plain) for width in (30, 40, 60, 80)] == [30, 40, 60, 80]
 
 
 async def test_the_second_line_names_downloads_in_every_room(services: Services) -> None:
@@ -290,21 +323,16 @@ async def test_the_second_line_names_downloads_in_every_room(services: Services)
         assert "↓ 1 download 62 %" in str(app.screen.query_one(RoomTabs).render())
 
 
-async def test_a_stall_and_a_failure_say_why(services: Services, models: Path) -> None:
+def test_a_stall_and_a_failure_say_why() -> None:
     stalled = dataclasses.replace(STATE, stall=Stall(17, "the hub answers 503", 4), rate=0.0)
+    assert "Nothing arrives for 17 s: the hub answers 503\nnext try in 4 s" in lines(stalled)
+    assert "to go" not in lines(stalled)
+    assert "stalled" in download_row(stalled, 60).plain
+    assert summary_line([stalled]) == "↓ 1 download 62 % stalled"
     problem = DownloadProblem("model-1 stays corrupt", "its hash is another", "Try another hub")
-    failed = dataclasses.replace(
-        STATE, id="b", status=DownloadStatus.FAILED, problem=problem, active=(), rate=None, position=1
-    )
-    with_downloads(services, stalled, failed)
-    async with room(services) as (app, pilot):
-        await pilot.press("tab")
-        await wait_until(pilot, lambda: "Nothing arrives for 17 s: the hub answers 503" in about(app))
-        assert "next try in 4 s" in about(app)
-        assert "to go" not in about(app)
-        await pilot.press("down")
-        await wait_until(pilot, lambda: "model-1 stays corrupt" in about(app))
-        assert "Try another hub" in about(app)
+    failed = dataclasses.replace(STATE, status=DownloadStatus.FAILED, problem=problem, active=(), rate=None)
+    assert "model-1 stays corrupt\nits hash is another\nTry another hub" in lines(failed)
+    assert summary_line([failed]) == ""
 
 
 async def do(pilot: Pilot[None], fake: FakeDownloads, key: str, *calls: tuple[str, object]) -> None:
@@ -329,17 +357,16 @@ async def test_downloads_are_paused_resumed_and_reordered(services: Services, mo
         await wait_until(pilot, lambda: fake.options.connections == 5)
 
 
-@pytest.mark.parametrize(("answer", "call"), [("y", "cancel"), ("a", "cancel all")])
-async def test_cancelling_asks_what_happens_to_the_files(
-    services: Services, models: Path, answer: str, call: str
-) -> None:
-    fake = with_downloads(services, STATE)
+async def test_cancelling_asks_what_happens_to_the_files(services: Services, models: Path) -> None:
+    fake = with_downloads(services, STATE, dataclasses.replace(STATE, id="other", position=1))
     async with room(services) as (app, pilot):
         await pilot.press("tab")
         await wait_until(pilot, lambda: "6.2 GB / 10 GB" in about(app))
-        await pilot.press("d")
-        await wait_until(pilot, lambda: isinstance(app.screen, Choice))
-        await do(pilot, fake, answer, (call, "qwen2-7b"), ("remove", "qwen2-7b"))
+        for answer, call, id in (("y", "cancel", "qwen2-7b"), ("a", "cancel all", "other")):
+            await pilot.press("d")
+            await wait_until(pilot, lambda: isinstance(app.screen, Choice))
+            await do(pilot, fake, answer, (call, id), ("remove", id))
+            await wait_until(pilot, lambda id=id: all(state.id != id for state in coming(app).states))  # type: ignore[misc]
         await wait_until(pilot, lambda: "Nothing is being downloaded" in about(app))
 
 
@@ -419,43 +446,39 @@ def found(id: str, **fields: Any) -> HubModel:
     return HubModel(id, "modelscope", **{"downloads": 1_200_000, "licence": "apache-2.0", **fields})
 
 
-async def test_searching_the_hub_and_choosing_a_download(
+async def test_searching_the_hub_reading_a_card_and_choosing_a_download(
     services: Services, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str, str, str]] = []
 
     async def search(text: str, hub: str, *, family: str, sort: str, token: str) -> list[HubModel]:
         asked.append((text, hub, family, sort))
+        if len(asked) == 1:
+            raise ModelError("The hub can't be reached", "no route", "Set MODELSCOPE_ENDPOINT")
         return [found("qwen/Qwen2-7B-Instruct"), found("qwen/New", task="text-generation", size=15_000_000_000)]
 
+    async def card(model: str, hub: str, *, token: str) -> Card:
+        return Card(f"# About {model}\n\nIt is *new*.")
+
     monkeypatch.setattr("qwen_tui.models.hub_search.search_hub", search)
+    monkeypatch.setattr("qwen_tui.ui.screens.models_card.hub_card", card)
     async with room(services, (80, 24)) as (app, pilot):
         await pilot.press("shift+tab", "enter", *"qwen", "enter")
+        await wait_until(pilot, lambda: "The hub can't be reached" in about(app))
+        assert "What is on this machine can be used" in about(app)
+        await pilot.press("r")
         await wait_until(pilot, lambda: "✓ qwen/Qwen2-7B-Instruct" in shown(app))
         assert "on this machine" in about(app)
         await pilot.press("F", "S")
         await wait_until(pilot, lambda: asked[-1] == ("qwen", "modelscope", "Qwen2", "likes"))
         await pilot.press("down")
-        assert "text-generation" in about(app)
+        await wait_until(pilot, lambda: "text-generation" in about(app))
         assert "15 GB" in about(app)
-        await pilot.press("enter")
+        await pilot.press("o")
+        await wait_until(pilot, lambda: isinstance(app.screen, CardScreen) and "It is new." in card_text(app))
+        await pilot.press("escape", "enter")
         await wait_until(pilot, lambda: isinstance(app.screen, DownloadForm))
         assert app.screen.query_one("#field-model", Input).value == "qwen/New"
-
-
-async def test_offline_is_said_and_the_rest_works(
-    services: Services, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def search(*_words: object, **_options: object) -> list[HubModel]:
-        raise ModelError("The hub can't be reached", "no route", "Set MODELSCOPE_ENDPOINT")
-
-    monkeypatch.setattr("qwen_tui.models.hub_search.search_hub", search)
-    async with room(services) as (app, pilot):
-        await pilot.press("shift+tab", "r")
-        await wait_until(pilot, lambda: "The hub can't be reached" in about(app))
-        assert "What is on this machine can be used" in about(app)
-        await pilot.press("tab")
-        assert "fits" in about(app)
 
 
 async def test_a_hubs_card_is_read(services: Services, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,8 +174,6 @@ class ModelsScreen(RoomScreen):
         self._here.draw()
 
     def retranslate(self) -> None:
-        self._unfold()
-        self._here.draw()
         self._draw_detail()
 
     # Drawing
@@ -214,9 +212,13 @@ class ModelsScreen(RoomScreen):
     # Keys
 
     def action_download(self) -> None:
-        from qwen_tui.ui.screens.models_work import download
+        from qwen_tui.ui.screens.models_work import download, download_again
 
-        download(self.active)
+        model = self._here.chosen
+        if self.active is self._here and model is not None and self._here.has_damage(model):
+            download_again(self._here, model)
+        else:
+            download(self.active)
 
     def action_scroll_detail(self, pages: int) -> None:
         pane = self.query_one("#detail", VerticalScroll)

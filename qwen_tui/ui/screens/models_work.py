@@ -41,7 +41,7 @@ def profile_for(proposal: Proposal) -> Profile:
 def serve(part: Part, model: LocalModel) -> None:
     """Open the server's form with what the fit proposes; for a model that is not whole, the download's."""
     if not model.is_whole and model.source in HUBS and is_hub_id(model.id):
-        download(part, model.id, model.source, cache_dir=cache_of(model), revision=_revision_of(model))
+        download_again(part, model)
         return
     found = part.qwen.services.shelf.fit_for(model) or ModelFit(model.id, "unknown", "")
     try:
@@ -104,6 +104,11 @@ def _revision_of(model: LocalModel) -> str:
     """The branch to complete; a commit's name stands for a snapshot of the default branch."""
     is_commit = len(model.revision) == 40
     return "" if is_commit or model.revision == HUBS[model.source].revision else model.revision
+
+
+def download_again(part: Part, model: LocalModel) -> None:
+    """Open the form of a download that completes or mends `model`."""
+    download(part, model.id, model.source, cache_dir=cache_of(model), revision=_revision_of(model))
 
 
 def download(part: Part, model: str = "", hub: str = "modelscope", *, cache_dir: str = "", revision: str = "") -> None:

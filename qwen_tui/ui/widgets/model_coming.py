@@ -77,7 +77,7 @@ class ComingPart(Part):
         finally:
             self._reading = False
         if self.is_mounted:
-            self._draw()
+            self.draw()
 
     def _read(self, chosen: str | None) -> tuple[Sequence[DownloadState], QueueOptions, tuple[str, Any]]:
         states = self.downloads.list()
@@ -85,7 +85,8 @@ class ComingPart(Part):
         files = self.downloads.files(chosen) if chosen else ()
         return states, self.downloads.options, (chosen or "", files)
 
-    def _draw(self) -> None:
+    def draw(self) -> None:
+        """Show the downloads as last read."""
         self.listing.show([state.id for state in self.states], self._rows)
         self.changed()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.message import Message
@@ -14,14 +13,14 @@ from textual.widgets import Input
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _, ngettext
 from qwen_tui.models.fit_propose import compare
-from qwen_tui.models.hub import HUBS
+from qwen_tui.models.hub import HUBS, is_hub_id
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.verify import Verification
 from qwen_tui.progress import Progress, format_bytes
 from qwen_tui.ui.model_shelf import ModelShelf, server_of
 from qwen_tui.ui.rooms import HERE
 from qwen_tui.ui.widgets import model_detail
-from qwen_tui.ui.widgets.model_part import Part, QuietInput
+from qwen_tui.ui.widgets.model_part import Part
 from qwen_tui.ui.widgets.model_rows import model_row
 
 
@@ -29,6 +28,7 @@ class HerePart(Part):
     """What is here. The work on a model is done by `qwen_tui.ui.screens.models_work`."""
 
     TITLE = N_("Here")
+    FIELD_HINT = N_("part of a name")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "main", N_("serve"), id="models.serve", group=HERE),
         Binding("space", "mark", N_("mark to compare"), id="models.mark", group=HERE),
@@ -53,9 +53,6 @@ class HerePart(Part):
         self.jobs: dict[Path, Progress] = {}
         self.verified: dict[Path, Verification | QwenTuiError] = {}
 
-    def compose_field(self) -> ComposeResult:
-        yield QuietInput(placeholder=_("part of a name"), compact=True, select_on_focus=False)
-
     @property
     def shelf(self) -> ModelShelf:
         return self.qwen.services.shelf
@@ -71,6 +68,12 @@ class HerePart(Part):
         """The models to compare, at most two, in the order of marking."""
         by_path = {model.path: model for model in self.shelf.models}
         return [by_path[path] for path in self._marked if path in by_path]
+
+    def has_damage(self, model: LocalModel) -> bool:
+        """Whether a hub can mend what was found wrong with `model`."""
+        found = self.verified.get(model.path)
+        is_bad = isinstance(found, Verification) and not found.is_good
+        return is_bad and model.source in HUBS and is_hub_id(model.id)
 
     # Drawing
 
@@ -124,6 +127,9 @@ class HerePart(Part):
             parts.append(model_detail.job_lines(self.jobs[model.path], width))
         elif model.path in self.verified:
             parts.append(model_detail.verification(self.verified[model.path]))
+            if self.has_damage(model):
+                text = _("download it again: only what is wrong is fetched")
+                parts.append(Content.assemble(("n", "bold $text-accent"), "  ", text))
         if len(marked) == 2:
             parts.append(self._comparison(marked, width))
         elif marked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.widgets import Input
@@ -16,7 +15,7 @@ from qwen_tui.models.hub_search import FAMILIES, SORTS, HubModel, HubName
 from qwen_tui.ui.rooms import HUB
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.model_detail import hub_facts
-from qwen_tui.ui.widgets.model_part import Part, QuietInput
+from qwen_tui.ui.widgets.model_part import Part
 from qwen_tui.ui.widgets.model_rows import hub_row
 
 _HUBS: tuple[HubName, ...] = ("modelscope", "huggingface")
@@ -31,6 +30,7 @@ class HubPart(Part):
     """What the hub has."""
 
     TITLE = N_("Hub")
+    FIELD_HINT = N_("what to search for, such as qwen2.5")
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "main", N_("download"), id="hub.main", group=HUB),
         Binding("slash", "search", N_("search"), id="hub.search", group=HUB),
@@ -50,9 +50,6 @@ class HubPart(Part):
         self._sort = SORTS[0]
         self._searching = self._searched = False
         self._error: QwenTuiError | None = None
-
-    def compose_field(self) -> ComposeResult:
-        yield QuietInput(placeholder=_("what to search for, such as qwen2.5"), compact=True, select_on_focus=False)
 
     @property
     def chosen(self) -> HubModel | None:

@@ -40,9 +40,13 @@ class QuietInput(Input):
 
 
 class Part(Vertical):
-    """Its bindings hold while the focus is in it. `TITLE` is a msgid."""
+    """Its bindings hold while the focus is in it.
+
+    TITLE: a msgid. FIELD_HINT: the msgid that stands in its empty text field; without one it has no field.
+    """
 
     TITLE: ClassVar[str] = ""
+    FIELD_HINT: ClassVar[str] = ""
     DEFAULT_CSS = """
     Part { height: auto; }
     Part PartTitle { height: 1; background: $surface; color: $foreground-muted; }
@@ -56,12 +60,9 @@ class Part(Vertical):
 
     def compose(self) -> ComposeResult:
         yield PartTitle(Content(""), classes="title")
-        yield from self.compose_field()
+        if self.FIELD_HINT:
+            yield QuietInput(placeholder=_(self.FIELD_HINT), compact=True, select_on_focus=False)
         yield KeyedList()
-
-    def compose_field(self) -> ComposeResult:
-        """A text field above the list, if it has one."""
-        return ()
 
     @property
     def qwen(self) -> QwenApp:
@@ -107,7 +108,14 @@ class Part(Vertical):
         """What the footer says for `binding`; empty leaves it out while it means nothing."""
         return binding.description
 
+    def draw(self) -> None:
+        """Draw the list anew."""
+
     def retranslate(self) -> None:
+        field = self.field
+        if field is not None:
+            field.placeholder = _(self.FIELD_HINT)
+        self.draw()
         self.draw_title()
 
     # For the parts
