@@ -1,0 +1,211 @@
+"""Whole runs against servers that behave, and that do not: what is sent, counted and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen_tui.bench.generator import Generator, Tick
+from qwen_tui.bench.load import Load
+from qwen_tui.bench.run import Bench, Plan
+from qwen_tui.bench.statistics import Limits
+from qwen_tui.bench.target import BenchError, Target
+from qwen_tui.bench.workload import Workload
+from qwen_tui.paths import Paths
+from tests.conftest import until
+from tests.fakes.openai_server import CLOSE, DONE, HANG, FakeOpenAI, answer, finish, usage
+
+GOOD = ["a", "b", finish(), usage(7, 2), DONE]
+
+
+def plan(server: FakeOpenAI, load: Load, **more: Any) -> Plan:
+    return Plan(Target(server.base_url, "fake-model", more.pop("key", None)), Workload(), load, **more)
+
+
+async def test_a_run_is_counted_kept_and_read_again(paths: Paths) -> None:
+    ticks: list[Tick] = []
+    counters = iter([{"preemptions": 2.0}, {"preemptions": 5.0}])
+
+    async def observe() -> dict[str, float]:
+        return next(counters)
+
+    async with FakeOpenAI(GOOD) as server:
+        bench = Bench(paths, observe)
+        wanted = plan(
+            server, Load(streams=3, count=8, warmup=2), limits=Limits(ttft=60), seed=5, key="secret", processes=2
+        )
+        run = await bench.run(wanted, ticks.append)
+    assert (run.figures.completed, run.figures.failed) == (8, 0)
+    assert (run.figures.total_input_tokens, run.figures.total_output_tokens) == (56, 16)
+    assert run.figures.good_share == 1.0
+    assert run.server == {"preemptions": 3.0}
+    assert len(run.health.processes) == 2
+    assert not any(process.died for process in run.health.processes)
+    # One request ahead, two to warm up, eight that count; no prompt twice.
+    assert len(server.requests) == 11
+    assert len({request.body["messages"][0]["content"] for request in server.requests}) == 11
+    assert all(request.headers["authorization"] == "Bearer secret" for request in server.requests)
+    body = server.requests[0].body
+    assert (body["max_tokens"], body["stream_options"], body["ignore_eos"]) == (128, {"include_usage": True}, True)
+    assert [tick.phase for tick in ticks][:2] == ["preparing", "probing"]
+    assert sum(len(tick.records) for tick in ticks) == 8
+    assert bench.ledger.get(run.id[-4:]) == run
+    records = bench.ledger.records(run)
+    assert sorted(record.index for record in records) == list(range(2, 10))
+    assert all(0 <= record.due <= record.sent <= record.stamps[0] <= record.end for record in records)
+    for file in bench.ledger.folder.iterdir():
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert b"secret" not in file.read_bytes()
+    assert not list((paths.cache / "bench").iterdir()), "prompts were left behind"
+
+
+async def test_every_failure_is_counted_by_its_kind(paths: Paths) -> None:
+    scripts = [
+        GOOD,  # the request ahead
+        GOOD,
+        [answer(429, {"error": {"message": "slow down"}})],
+        [answer(400, {"error": {"message": "This model's maximum context length is 8 tokens"}})],
+        ["a", CLOSE],
+        ["a", b"data: {half\n\n"],
+        [finish(), usage(7, 0), DONE],
+        [b'data: {"error": {"message": "engine died"}}\n\n', DONE],
+        [HANG],
+        GOOD,
+    ]
+    async with FakeOpenAI(*scripts) as server:
+        run = await Bench(paths).run(plan(server, Load(streams=1, count=9), silence=0.3))
+    assert run.figures.completed == 2
+    assert Counter(run.figures.failures) == Counter(
+        ["rate_limited", "too_long", "broken", "malformed", "empty", "error_event", "timeout"]
+    )
+    assert run.figures.messages["rate_limited"] == "slow down"
+    assert run.figures.messages["error_event"] == "engine died"
+    assert run.figures.ttft.count == 2
+
+
+async def test_a_server_that_dies_ends_the_run_in_order(paths: Paths) -> None:
+    ticks: list[Tick] = []
+    async with FakeOpenAI(GOOD, GOOD, GOOD, ["a", HANG]) as server:
+        task = asyncio.ensure_future(Bench(paths).run(plan(server, Load(streams=2, count=20)), ticks.append))
+        await until(lambda: len(server.requests) >= 5)
+    run = await task  # the server is closed
+    assert run.figures.completed == 2
+    assert run.figures.failed == 18
+    assert set(run.figures.failures) == {"broken", "connect"}
+    assert not run.partial
+
+
+async def test_stopping_keeps_what_there_is(paths: Paths) -> None:
+    bench = Bench(paths)
+    async with FakeOpenAI(GOOD, GOOD, GOOD, ["a", HANG]) as server:
+        task = asyncio.ensure_future(bench.run(plan(server, Load(streams=2, count=20))))
+        await until(lambda: len(server.requests) >= 5)
+        bench.stop()
+        run = await task
+    assert run.partial
+    assert (run.figures.completed, run.figures.cancelled, run.figures.failed) == (2, 2, 0)
+    assert bench.ledger.get("last") == run
+
+
+async def test_an_open_loop_sends_on_time_whatever_is_answered(paths: Paths) -> None:
+    async with FakeOpenAI(GOOD, ["a", HANG]) as server:
+        load = Load(rate=100, burstiness=math.inf, count=5)
+        run = await Bench(paths).run(plan(server, load, silence=0.5))
+        assert run.figures.failures == {"timeout": 5}
+    records = Bench(paths).ledger.records(run)
+    assert [round(record.due, 6) for record in sorted(records, key=lambda r: r.index)] == [0, 0.01, 0.02, 0.03, 0.04]
+    assert all(record.sent >= record.due for record in records)
+
+
+async def test_a_cap_holds_back_an_open_loop(paths: Paths) -> None:
+    async with FakeOpenAI(GOOD, ["a", 0.05, finish(), usage(1, 1), DONE]) as server:
+        run = await Bench(paths).run(plan(server, Load(rate=math.inf, count=6, most_at_once=2)))
+    assert run.figures.completed == 6
+    assert run.figures.max_concurrent_requests == 2
+    assert run.figures.queue.max > 0.05
+    assert run.health.late_p99 is None
+
+
+async def test_a_run_by_time_ends(paths: Paths) -> None:
+    async with FakeOpenAI(GOOD) as server:
+        run = await Bench(paths).run(plan(server, Load(streams=2, seconds=0.4)))
+    records = Bench(paths).ledger.records(run)
+    assert run.figures.completed == len(records) > 2
+    assert max(record.sent for record in records) < 0.4 + 0.01
+
+
+async def test_nothing_is_measured_where_nothing_answers(paths: Paths) -> None:
+    async with FakeOpenAI([answer(404, {"error": {"message": "no model x"}})]) as server:
+        with pytest.raises(BenchError) as caught:
+            await Bench(paths).run(plan(server, Load(streams=1, count=1)))
+    assert "404" in caught.value.why
+    assert "no model x" in caught.value.why
+    with pytest.raises(BenchError):
+        await Bench(paths).run(plan(server, Load(streams=1, count=1)))
+    assert not Bench(paths).ledger.list()
+
+
+async def test_a_generator_process_that_is_killed_is_told(paths: Paths) -> None:
+    def kill() -> bool:
+        """Kill the process once it has sent something."""
+        if len(server.requests) < 3:
+            return False
+        for child in Path("/proc").glob("[0-9]*/cmdline"):
+            text = child.read_bytes() if os.access(child, os.R_OK) else b""
+            if b"bench_load.py" in text and str(paths.cache).encode() in text:
+                os.kill(int(child.parent.name), signal.SIGKILL)
+                return True
+        return False
+
+    async with FakeOpenAI(GOOD, ["a", HANG]) as server:
+        generator = Generator(paths, Target(server.base_url, "m"), Load(streams=3, count=3))
+        bodies = [Target(server.base_url, "m").body("x", 1, False)] * 3
+        task = asyncio.ensure_future(generator.run(bodies, None))
+        await until(kill)
+        generated = await task
+    assert generated.health[0].died
+    assert generated.records == []
+
+
+async def test_the_command_from_beginning_to_end(paths: Paths, tmp_path: Path) -> None:
+    environment = {**os.environ, "LANG": "C.UTF-8", "VLLM_API_KEY": "secret"}
+    for kind in ("config", "data", "state", "cache"):
+        environment[f"XDG_{kind.upper()}_HOME"] = str(tmp_path / kind)
+
+    async def command(*words: str) -> tuple[int, str, str]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "qwen_tui", "bench", *words, env=environment, stdout=-1, stderr=-1
+        )
+        out, err = await process.communicate()
+        return process.returncode or 0, out.decode(), err.decode()
+
+    saved = tmp_path / "result.json"
+    bad = [answer(429, {"error": {"message": "slow\x1b[31m down"}})]
+    async with FakeOpenAI(GOOD, GOOD, GOOD, bad, GOOD) as server:
+        url = ("--base-url", server.base_url)
+        status, out, err = await command(*url, "--num-prompts", "3", "--concurrency", "1", "--save-result", str(saved))
+        assert status == 1, err
+        assert "429" in out
+        assert "\x1b" not in out
+        assert "Measuring" in err
+        status, out, _err = await command(*url, "--preset", "tutorial", "--num-prompts", "4", "--json", "--tag", "x")
+        assert status == 0
+    result = json.loads(out)
+    assert (result["completed"], result["total_output_tokens"], result["max_concurrency"]) == (4, 8, 25)
+    assert result["tags"] == ["x"]
+    detail = json.loads(saved.read_text())
+    assert sorted(detail["output_lens"]) == [0, 2, 2]
+    assert len(detail["errors"]) == len(detail["ttfts"]) == len(detail["itls"]) == 3
+    status, out, _err = await command("--compare", detail["run_id"], "last", "--json")
+    assert json.loads(out)["b"] == result["run_id"]
+    assert any(detail["run_id"] in text for text in json.loads(out)["caveats"])
+    assert (await command("--compare", "nothing", "last"))[0] == 2
