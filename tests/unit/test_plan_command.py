@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
+import pytest
+
+from qwen_tui.engine.find import Engine
+from qwen_tui.errors import UsageError
+from qwen_tui.headless.plan import refuse_what_would_fail
+from qwen_tui.paths import Paths
+from qwen_tui.server.launch import free_port
+from qwen_tui.server.spec import ServerSpec
 from tests.unit.test_cli import Run, cli, fake_environment
 from tests.unit.test_plan import model
 
@@ -57,6 +66,22 @@ def test_what_the_plan_stops_at_is_not_started_unless_told_to(cli: Run, fake_env
         assert json.loads(started.stdout)["pid"]
     finally:
         assert cli("stop", "one").returncode == 0
+
+
+async def test_a_start_on_ray_needs_its_cluster(
+    fake_engine: Engine, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--distributed-executor-backend", "ray")
+    spec = ServerSpec("one", "some/model", port=free_port(first=18393), extra_args=words)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    engine = dataclasses.replace(fake_engine, python=tmp_path / "python")
+    with pytest.raises(UsageError, match="Ray is not there") as caught:
+        await refuse_what_would_fail(spec, engine, paths)
+    assert "--no-check" in caught.value.hint
+    ray = tmp_path / "ray"
+    ray.write_text("#!/bin/sh\nprintf 'Active:\\n 1 node_one\\nPending:\\n 1.0/8.0 GPU\\n'\n")
+    ray.chmod(0o700)
+    await refuse_what_would_fail(spec, engine, paths)
 
 
 def test_flags_are_listed_and_searched(cli: Run, fake_environment: Path) -> None:

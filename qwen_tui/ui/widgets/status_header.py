@@ -12,9 +12,10 @@ from qwen_tui import i18n
 from qwen_tui.hardware.gpus import Gpu, visible
 from qwen_tui.i18n import _
 from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointStatus
-from qwen_tui.server.status import STATE_WORDS, ServerStatus
+from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.text import cut_middle, one_line
 from qwen_tui.ui.theme import ENDPOINT_LOOK, STATE_LOOK
+from qwen_tui.ui.widgets.server_list import state_words
 
 #: Cells that the server is left at least; where GPUs would take them, they are not shown.
 _LEAST_LEFT = 34
@@ -87,7 +88,7 @@ class StatusHeader(Widget):
             address = status.endpoint.base_url.partition("://")[2].removesuffix("/v1")
         else:
             symbol, colour = STATE_LOOK[status.state]
-            state = f"  {_(STATE_WORDS[status.state])}"
+            state = f"  {state_words(status)}"
             address = f"{status.spec.host}:{status.spec.port}" if status.state.is_alive else ""
             version = f"vLLM {status.engine_version}" if status.engine_version else ""
         others = _("+{count} more").format(count=self._others) if self._others else ""
