@@ -132,7 +132,9 @@ async def _plan(downloads: Downloads, tokens: Tokens, request: DownloadRequest) 
         return await downloads.plan(request)
     except TokenNeeded as error:
         if sys.stdin is None or not sys.stdin.isatty():
-            raise
+            raise TokenNeeded(
+                error.title, error.why, _("{hint}; --token-stdin reads it").format(hint=error.hint)
+            ) from None
         print(error.title, file=sys.stderr)
         token = await asyncio.to_thread(getpass.getpass, _("Token (not shown; empty to give up): "))
         if not token.strip():

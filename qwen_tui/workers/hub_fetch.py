@@ -182,6 +182,7 @@ class Fetcher:
             self._wake.notify_all()
 
     def _good(self, file: File) -> None:
+        hub_parts.forget_clients(file.target)
         file.done, file.checked = file.size, True
         self._on_checked(file)
         with self._wake:
@@ -234,6 +235,7 @@ class Fetcher:
 
     def _begin(self, file: File) -> None:
         """Open a large file and put its missing parts to the front, in order."""
+        hub_parts.adopt(file.target, file.content, file.size)
         file.parts = hub_parts.PartFile(file.target, file.content, file.size)
         self._checker.add(file)
         self._add_parts(file)

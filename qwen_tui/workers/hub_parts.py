@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 
 SUFFIX = ".parts.incomplete"
+_CLIENTS_SUFFIX = ".incomplete"
 _MAGIC = b"qwen-tui parts 1"
 _HEAD = struct.Struct("<16s32sQ")
 #: The smallest part, in bytes, and the most parts of one file.
@@ -44,9 +45,37 @@ def present(target: Path, identity: str, size: int) -> int:
     try:
         with path_for(target).open("rb") as file:
             counts = _read_note(file.fileno(), key_of(identity, size), size)
+    except FileNotFoundError:
+        return _left_by_client(target, identity, size)
     except OSError:
         return 0
     return sum(counts[1]) if counts is not None else 0
+
+
+def _left_by_client(target: Path, identity: str, size: int) -> int:
+    """Bytes of `target`, from its start, that the hub's client left; only where a hash will tell if they are right."""
+    if not identity.startswith(("sha256:", "git:")):
+        return 0
+    try:
+        count = target.with_name(target.name + _CLIENTS_SUFFIX).stat().st_size
+    except OSError:
+        return 0
+    return count if count <= size else 0
+
+
+def adopt(target: Path, identity: str, size: int) -> None:
+    """Go on with what the hub's own client left of `target`, if it did. Raises OSError."""
+    own, theirs = path_for(target), target.with_name(target.name + _CLIENTS_SUFFIX)
+    count = 0 if own.exists() else _left_by_client(target, identity, size)
+    if not count:
+        return
+    part = part_size(size)
+    counts = [min(max(0, count - start), part, size - start) for start in range(0, size, part)]
+    note = _HEAD.pack(_MAGIC, key_of(identity, size), part) + struct.pack(f"<{len(counts)}Q", *counts)
+    with theirs.open("r+b") as file:
+        os.truncate(file.fileno(), size)
+        os.pwrite(file.fileno(), note, size)
+    theirs.replace(own)
 
 
 def _read_note(descriptor: int, key: bytes, size: int) -> tuple[int, list[int]] | None:
@@ -69,6 +98,12 @@ def _read_note(descriptor: int, key: bytes, size: int) -> tuple[int, list[int]] 
     if any(count > min(part, size - index * part) for index, count in enumerate(counts)):
         return None
     return part, counts
+
+
+def forget_clients(target: Path) -> None:
+    """Delete what the hub's own client left of `target`, which is whole by now."""
+    with contextlib.suppress(OSError):
+        os.unlink(f"{target}{_CLIENTS_SUFFIX}")  # noqa: PTH108 - called a thousand times a second
 
 
 class PartFile:

@@ -159,6 +159,24 @@ def test_stopped_half_way_only_the_rest_is_fetched(hub: FakeHub, tmp_path: Path)
     assert second.received == TOTAL - on_disk - sum(len(data) for name, data in FILES.items() if name != again[1].name)
 
 
+def test_what_the_hubs_own_client_left_is_gone_on_with(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.incomplete").write_bytes(BIG[:250_000])
+    files = files_of(hub, tmp_path)
+    assert hub_parts.present(files[1].target, files[1].content, len(BIG)) == 250_000
+    fetcher = fetcher_of(hub, files)
+    fetcher.run()
+    check(tmp_path, files)
+    assert fetcher.received == TOTAL - 250_000
+
+
+def test_what_it_left_and_is_wrong_is_fetched_anew(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.incomplete").write_bytes(b"x" * 250_000)
+    (tmp_path / "config.json.incomplete").write_bytes(b"{")
+    files = files_of(hub, tmp_path)
+    fetcher_of(hub, files).run()
+    check(tmp_path, files)
+
+
 def test_bytes_of_another_content_are_not_gone_on_with(hub: FakeHub, tmp_path: Path) -> None:
     target = tmp_path / "model.safetensors"
     parts = hub_parts.PartFile(target, "sha256:another", len(BIG))
