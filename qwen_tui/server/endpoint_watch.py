@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from qwen_tui.errors import ServerError, SettingsError
+from qwen_tui.paths import Paths
 from qwen_tui.server.endpoint_status import EndpointState, EndpointStatus
-from qwen_tui.server.endpoints import Endpoint, Endpoints, probe
+
+if TYPE_CHECKING:
+    from qwen_tui.server.endpoints import Endpoint, Endpoints, Probe
 
 #: Seconds between two questions while somebody looks.
 ASK_EVERY = 60.0
@@ -17,8 +21,8 @@ ASK_EVERY = 60.0
 class EndpointWatch:
     """The endpoints of one user. `statuses`: by name. `problem`: why their file can't be read, or None."""
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
         self.statuses: Sequence[EndpointStatus] = ()
         self.problem: SettingsError | None = None
         self._due = 0.0
@@ -32,10 +36,16 @@ class EndpointWatch:
         """What is known of the endpoint `name`."""
         return next((status for status in self.statuses if status.name == name), None)
 
+    @property
+    def _endpoints(self) -> Endpoints:
+        from qwen_tui.server.endpoints import Endpoints  # not needed for the first paint
+
+        return Endpoints(self._paths)
+
     async def read(self) -> None:
         """Read the files; what was known of an endpoint that is as it was stays."""
         try:
-            found = await asyncio.to_thread(self._endpoints.list)
+            found = await asyncio.to_thread(lambda: self._endpoints.list())
         except SettingsError as error:
             self.problem, self.statuses = error, ()
             return
@@ -52,7 +62,7 @@ class EndpointWatch:
     async def _ask(self, endpoint: Endpoint) -> None:
         # In a thread: the first request of a client reads the certificates, for tens of milliseconds.
         try:
-            said = await asyncio.to_thread(lambda: asyncio.run(probe(endpoint)))
+            said = await asyncio.to_thread(_probe, endpoint)
         except ServerError as error:
             self._note(EndpointStatus(endpoint, EndpointState.UNREACHABLE, problem=error))
         else:
@@ -76,3 +86,9 @@ class EndpointWatch:
         """Forget one and its key. Raises ServerNotFound, SettingsError."""
         await asyncio.to_thread(self._endpoints.remove, name)
         await self.read()
+
+
+def _probe(endpoint: Endpoint) -> Probe:
+    from qwen_tui.server.endpoints import probe
+
+    return asyncio.run(probe(endpoint))

@@ -79,9 +79,8 @@ class Services:
     def endpoints(self) -> EndpointWatch:
         """The servers elsewhere, and which of them answer."""
         from qwen_tui.server.endpoint_watch import EndpointWatch
-        from qwen_tui.server.endpoints import Endpoints
 
-        return EndpointWatch(Endpoints(self.paths))
+        return EndpointWatch(self.paths)
 
     @cached_property
     def leftovers(self) -> Leftovers:

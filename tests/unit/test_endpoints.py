@@ -253,7 +253,7 @@ def test_a_key_stays_with_its_server(paths: Paths) -> None:
 
 
 async def test_which_answer_is_seen_all_at_once(paths: Paths, unused_tcp_port: int) -> None:
-    watch = EndpointWatch(Endpoints(paths))
+    watch = EndpointWatch(paths)
     async with FakeOpenAI() as server:
         await watch.add("there", server.base_url, "", KEY)
         await watch.add("gone", f"http://127.0.0.1:{unused_tcp_port}/v1", "m", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from rich.cells import cell_len, chop_cells
@@ -12,18 +13,22 @@ _WIDE = (
 )
 _OPENING = "（《〈「『【〔“‘［｛([{"
 _CLOSING = "，。、；：？！）》〉」』】〕”’％…—·］｝,.;:?!)\\]}"
-_UNIT = re.compile(
-    rf"[{re.escape(_OPENING)}]*(?:[{_WIDE}]|[^\s{_WIDE}{re.escape(_OPENING)}]+)[{_CLOSING}]*\s*|\S\s*|\s+"
-)
+
+
+@functools.cache
+def _unit() -> re.Pattern[str]:
+    """What is not broken. Compiled when a line is first too long: the first paint need not wait for it."""
+    opening = re.escape(_OPENING)
+    return re.compile(rf"[{opening}]*(?:[{_WIDE}]|[^\s{_WIDE}{opening}]+)[{_CLOSING}]*\s*|\S\s*|\s+")
 
 
 def break_offsets(line: str, width: int) -> list[int]:
     """Where to break a line without newlines, as offsets into it, so that no part is wider than `width` cells."""
-    if len(line) <= width and line.isascii():
+    if cell_len(line) <= width:
         return []
     breaks: list[int] = []
     used = 0
-    for match in _UNIT.finditer(line):
+    for match in _unit().finditer(line):
         unit = match.group()
         solid = cell_len(unit.rstrip())
         if used + solid > width:
