@@ -217,10 +217,16 @@ def _find_unfinished(found: Found, facts: _Facts) -> None:
     """What a download that was broken off left, links that lead nowhere, no tokenizer."""
     for name in facts.files.dangling[:3]:
         facts.problems.append(_("{file} is missing: its link leads nowhere").format(file=plain(name)))
-    unfinished = [status.st_size for name, status in facts.files.found.items() if name.endswith(".incomplete")]
+    # Unfinished files have holes: their length says nothing.
+    unfinished = [
+        min(status.st_size, 512 * status.st_blocks)
+        for name, status in facts.files.found.items()
+        if name.endswith(".incomplete")
+    ]
     if found.source == "huggingface" and facts.problems:
         blobs = found.root / "blobs"
-        unfinished += [file.stat().st_size for file in blobs.glob("*.incomplete") if file.is_file()]
+        left = [file.stat() for file in blobs.glob("*.incomplete") if file.is_file()]
+        unfinished += [min(status.st_size, 512 * status.st_blocks) for status in left]
     if unfinished:
         words = ngettext(
             "A download was broken off: {count} unfinished file, {size}",

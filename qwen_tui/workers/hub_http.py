@@ -8,6 +8,7 @@ proxies (the usual environment variables; http and https, CONNECT), redirects, c
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import socket
 import ssl
@@ -147,7 +148,8 @@ class Connection:
         try:
             raw.settimeout(self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WINDOW)
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WINDOW)
             if self._proxy.startswith("https:"):
                 raw = self._context.wrap_socket(raw, server_hostname=target[0])
             if self.site.scheme == "https":
