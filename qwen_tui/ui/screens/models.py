@@ -161,6 +161,9 @@ class ModelsScreen(RoomScreen):
         if self._here.jobs:
             self._draw_detail()
         await self._coming.read()
+        if self._coming.folders != self._here.coming:
+            self._here.coming = self._coming.folders
+            self._here.draw()
         alive = frozenset(state.id for state in self._coming.states if state.status.is_alive)
         if self._was_alive - alive:
             self._here.look()  # something has arrived

@@ -111,8 +111,9 @@ def _trouble(state: DownloadState) -> Content | None:
         text = _("Nothing arrives for {time}: {reason}").format(
             time=format_seconds(state.stall.seconds), reason=one_line(state.stall.reason)
         )
-        again = _("next try in {time}").format(time=format_seconds(max(0.0, state.stall.next_try)))
-        return Content.styled(f"{text}\n{again}", "$text-warning")
+        if state.stall.next_try > 0:
+            text += "\n" + _("next try in {time}").format(time=format_seconds(state.stall.next_try))
+        return Content.styled(text, "$text-warning")
     if state.problem is not None:
         found = state.problem
         rest = "\n".join(plain(part) for part in (found.why, found.hint) if part)

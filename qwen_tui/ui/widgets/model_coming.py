@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -63,6 +64,11 @@ class ComingPart(Part):
     def is_alive(self) -> bool:
         """Whether something is being downloaded."""
         return any(state.status.is_alive for state in self.states)
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """Where something arrives."""
+        return frozenset(state.folder for state in self.states if state.status.is_alive and state.folder is not None)
 
     async def read(self) -> None:
         """Read how far everything is, and draw what changed."""
@@ -186,8 +192,8 @@ class ComingPart(Part):
             _("Cancel the download of {model}?").format(model=one_line(state.model)),
             text,
             (
-                Answer(("y",), "unfinished", _("cancel it; whole files stay")),
-                Answer(("a",), "all", _("cancel it and delete all that it fetched")),
+                Answer(("y",), "unfinished", _("stop it for good; whole files stay")),
+                Answer(("a",), "all", _("stop it for good, and delete all that it fetched")),
             ),
         )
         answer = await self.app.push_screen_wait(question)

@@ -50,12 +50,14 @@ def joined(parts: Sequence[Content | None]) -> Content:
 # On this machine
 
 
-def model_facts(model: LocalModel, found: ModelFit | None, server: ServerStatus | None) -> Content:
-    """All that is known of `model`, how it fits first."""
+def model_facts(
+    model: LocalModel, found: ModelFit | None, server: ServerStatus | None, *, is_coming: bool = False
+) -> Content:
+    """All that is known of `model`, how it fits first. is_coming: it is being downloaded."""
     return joined(
         [
-            _title(model, found),
-            _problems(model),
+            _title(model, found, is_coming=is_coming),
+            None if is_coming else _problems(model),
             _server(server),
             pairs(_what_it_is(model)),
             _memory(found) if found is not None else None,
@@ -65,8 +67,8 @@ def model_facts(model: LocalModel, found: ModelFit | None, server: ServerStatus 
     )
 
 
-def _title(model: LocalModel, found: ModelFit | None) -> Content:
-    symbol, colour, word = light_of(model, found)
+def _title(model: LocalModel, found: ModelFit | None, *, is_coming: bool) -> Content:
+    symbol, colour, word = light_of(model, found, is_coming=is_coming)
     lines = [Content.styled(one_line(model.id), "bold")]
     if model.is_whole:
         why = found.why if found is not None else _("reading the hardware…")

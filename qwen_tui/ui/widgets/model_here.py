@@ -49,6 +49,8 @@ class HerePart(Part):
         super().__init__(id=id)
         self._models: list[LocalModel] = []
         self._marked: list[Path] = []
+        #: Folders that something is being downloaded into.
+        self.coming: frozenset[Path] = frozenset()
         #: Model's path → the work on it that runs, and what its last verification came to.
         self.jobs: dict[Path, Progress] = {}
         self.verified: dict[Path, Verification | QwenTuiError] = {}
@@ -102,7 +104,8 @@ class HerePart(Part):
                 self.shelf.fits.get(model.path),
                 server_of(model, statuses),
                 width,
-                marked=model.path in self._marked,
+                is_marked=model.path in self._marked,
+                is_coming=model.path in self.coming,
             )
             for model in self._models
         ]
@@ -135,7 +138,8 @@ class HerePart(Part):
         elif marked:
             parts.append(Content.styled(_("space on a second model compares the two"), "$foreground-muted"))
         found = self.shelf.fits.get(model.path)
-        parts.append(model_detail.model_facts(model, found, server_of(model, self.qwen.statuses)))
+        server, is_coming = server_of(model, self.qwen.statuses), model.path in self.coming
+        parts.append(model_detail.model_facts(model, found, server, is_coming=is_coming))
         return model_detail.joined(parts)
 
     def _comparison(self, marked: list[LocalModel], width: int) -> Content | None:
@@ -159,7 +163,7 @@ class HerePart(Part):
         if binding.action in ("verify", "delete", "move") and is_busy:
             return ""
         if binding.action == "main" and not model.is_whole:
-            return N_("download the rest") if model.source in HUBS else ""
+            return N_("download the rest") if model.source in HUBS and model.path not in self.coming else ""
         if binding.action == "main" and model.kind != "model":
             return ""
         if binding.action == "mark" and model.path in self._marked:

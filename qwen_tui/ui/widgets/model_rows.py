@@ -70,10 +70,10 @@ def short_id(id: str, width: int) -> str:
     return f"{set_cell_size(owner, room).rstrip()}…/{name}"
 
 
-def light_of(model: LocalModel, found: ModelFit | None) -> tuple[str, str, str]:
-    """Symbol, colour and word for how a model fits; for one that is not whole that it is not."""
+def light_of(model: LocalModel, found: ModelFit | None, *, is_coming: bool = False) -> tuple[str, str, str]:
+    """Symbol, colour and word for how a model fits; for one that is not whole that it is not, or is coming."""
     if not model.is_whole:
-        return NOT_WHOLE_LOOK
+        return DOWNLOAD_LOOK[DownloadStatus.RUNNING] if is_coming else NOT_WHOLE_LOOK
     return LIGHT_LOOK[found.light] if found is not None else (" ", "", "")
 
 
@@ -85,10 +85,16 @@ def kind_of_weights(model: LocalModel) -> str:
 
 
 def model_row(
-    model: LocalModel, found: ModelFit | None, server: ServerStatus | None, width: int, *, marked: bool = False
+    model: LocalModel,
+    found: ModelFit | None,
+    server: ServerStatus | None,
+    width: int,
+    *,
+    is_marked: bool = False,
+    is_coming: bool = False,
 ) -> Content:
-    """A model that is here. server: the one that serves it."""
-    symbol, colour, _word = light_of(model, found)
+    """A model that is here. server: the one that serves it. is_coming: it is being downloaded."""
+    symbol, colour, _word = light_of(model, found, is_coming=is_coming)
     state, state_colour = STATE_LOOK[server.state] if server is not None else ("", "")
     columns = (
         (8, format_bytes(model.size), ""),
@@ -98,7 +104,7 @@ def model_row(
         (9, f"{model.context:,}" if model.context else "", "$foreground-muted"),
         (12, model.source if model.source != "folder" else "", "$foreground-muted"),
     )
-    lead = [("◆" if marked else " ", "bold $text-accent"), (f"{symbol} ", colour)]
+    lead = [("◆" if is_marked else " ", "bold $text-accent"), (f"{symbol} ", colour)]
     return _line(lead, model.id, columns, width)
 
 
