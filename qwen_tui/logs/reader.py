@@ -22,7 +22,7 @@ from typing import NamedTuple
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import _
 from qwen_tui.logs.archive import ArchiveReader, archives, reaching
-from qwen_tui.logs.rotation import LARGEST_ZEROED, first_byte, given_back
+from qwen_tui.logs.holes import LARGEST_ZEROED, first_byte, given_back
 
 #: Bytes; a line is broken where a whole block of this size holds no newline. No line is as long as two of them.
 BLOCK = 1 << 20

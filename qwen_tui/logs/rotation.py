@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qwen_tui.logs.archive import Archive, ArchiveReader, archives, write_archive
+from qwen_tui.logs.holes import first_byte, given_back
 
 CHUNK = 1 << 20
 #: Bytes; less than this is not worth an archive.
 SMALLEST_PART = 1 << 20
-#: Bytes at most that are zero behind what a file system counts as given back: its largest block.
-LARGEST_ZEROED = 4 << 20
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
 
@@ -82,27 +81,6 @@ def prune(log: Path, keep_bytes: int) -> list[Archive]:
         deleted.append(found.pop(0))
         del sizes[0]
     return deleted
-
-
-def given_back(descriptor: int) -> int:
-    """Up to where the file's blocks have been given back, at most; the bytes up to a block behind it are zero, too."""
-    try:
-        return os.lseek(descriptor, 0, os.SEEK_DATA)
-    except OSError as error:
-        return os.fstat(descriptor).st_size if error.errno == errno.ENXIO else 0
-
-
-def first_byte(descriptor: int) -> int:
-    """Where the file's content starts: behind the zeros of what has been given back."""
-    start = given_back(descriptor)
-    limit = start + LARGEST_ZEROED
-    # Blocks are given back as a whole; the rest of the first one that is left has been zeroed.
-    while 0 < start < limit and (chunk := os.pread(descriptor, CHUNK, start)):
-        text = chunk.lstrip(b"\0")
-        start += len(chunk) - len(text)
-        if text:
-            break
-    return start
 
 
 def _line_start(descriptor: int, position: int, size: int) -> int:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from qwen_tui.logs.rotation import given_back
+from qwen_tui.logs.holes import given_back
 
 #: Seconds between two looks, unless the server is to end sooner than that.
 LOOK_EVERY = 60.0

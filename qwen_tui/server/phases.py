@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from qwen_tui.logs.rotation import given_back
+from qwen_tui.logs.holes import given_back
 from qwen_tui.server.status import Phase
 
 #: (phase, pattern); groups named n and m, where present, are done and total. Searched in every line.
