@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from qwen_tui.chat import failures
@@ -40,8 +40,13 @@ __all__ = [
     "Target",
     "TextDelta",
     "Timeouts",
+    "chat_body",
     "stream_chat",
+    "stream_request",
 ]
+
+#: What a caller reads out of one decoded choice, given it and the seconds since the request.
+Piece = TypeVar("Piece")
 
 _BODY_LIMIT = 8 * 1024 * 1024
 _ERROR_BODY_LIMIT = 64 * 1024
@@ -73,10 +78,40 @@ async def stream_chat(
     Raises ChatError. Closing the iterator, or cancelling the task that runs it, closes the connection at once,
     which is how a server learns to stop generating.
     """
+    body = chat_body(target, messages, sampling or Sampling(), stream=True)
+    meter = meter or ReplyMeter()
+    reply = stream_request(target, "chat/completions", body, _read_delta, meter=meter, timeouts=timeouts)
+    async with contextlib.aclosing(reply) as events:
+        async for event in events:
+            yield event
+    yield Finished(meter.figures())
+
+
+def chat_body(target: Target, messages: Sequence[Message], sampling: Sampling, *, stream: bool) -> dict[str, Any]:
+    """The body of a request to /v1/chat/completions."""
+    said = [{"role": message.role, "content": encodable(message.content)} for message in messages]
+    return {"model": target.model, "messages": said, **_streaming(stream), **sampling.to_json()}
+
+
+def _streaming(stream: bool) -> dict[str, Any]:
+    return {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+
+
+async def stream_request(
+    target: Target,
+    path: str,
+    body: dict[str, Any],
+    read_choice: Callable[[dict[str, Any], float], list[Piece]],
+    *,
+    meter: ReplyMeter,
+    timeouts: Timeouts | None = None,
+) -> AsyncGenerator[Piece, None]:
+    """POST `body` to `path` under the target's base URL, and yield what `read_choice` finds in each choice that comes.
+
+    Raises ChatError; closing it closes the connection.
+    """
     import httpx
 
-    meter = meter or ReplyMeter()
-    body = _request_body(target, messages, sampling or Sampling())
     headers = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
     if target.api_key:
         headers["authorization"] = f"Bearer {target.api_key}"
@@ -90,8 +125,8 @@ async def stream_chat(
             http_client(target, timeouts or Timeouts()) as client,
             client.stream(
                 "POST",
-                target.base_url.rstrip("/") + "/chat/completions",
-                content=body,
+                f"{target.base_url.rstrip('/')}/{path}",
+                content=encoded(body),
                 headers=headers,
                 extensions={"trace": trace},
             ) as response,
@@ -99,25 +134,18 @@ async def stream_chat(
             if response.status_code != 200:
                 raise failures.from_status(response.status_code, await _read(response, _ERROR_BODY_LIMIT), target)
             if "text/event-stream" in response.headers.get("content-type", ""):
-                reply = _streamed(response, meter)
+                reply = _streamed(response, meter, read_choice)
             else:
-                reply = _whole(response, meter)
-            async with contextlib.aclosing(reply) as events:
-                async for event in events:
-                    yield event
+                reply = _whole(response, meter, read_choice)
+            async with contextlib.aclosing(reply) as pieces:
+                async for piece in pieces:
+                    yield piece
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeEncodeError) as error:
         raise failures.from_transport(error, target, meter.answered) from error
-    yield Finished(meter.figures())
 
 
-def _request_body(target: Target, messages: Sequence[Message], sampling: Sampling) -> bytes:
-    body = {
-        "model": target.model,
-        "messages": [{"role": message.role, "content": encodable(message.content)} for message in messages],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **sampling.to_json(),
-    }
+def encoded(body: dict[str, Any]) -> bytes:
+    """A request's body as it is sent."""
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
@@ -158,7 +186,9 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
     return bytes(body[:limit])
 
 
-async def _streamed(response: httpx.Response, meter: ReplyMeter) -> AsyncGenerator[Event, None]:
+async def _streamed(
+    response: httpx.Response, meter: ReplyMeter, read_choice: Callable[[dict[str, Any], float], list[Piece]]
+) -> AsyncGenerator[Piece, None]:
     decoder = SseDecoder(_BODY_LIMIT)
     async for chunk in response.aiter_bytes():
         at = meter.now()  # before anything is parsed
@@ -167,8 +197,8 @@ async def _streamed(response: httpx.Response, meter: ReplyMeter) -> AsyncGenerat
                 if not meter.answered:
                     raise failures.ended_early()
                 return
-            for event in _take(_parse(sse), at, meter):
-                yield event
+            for piece in _take(_parse(sse), at, meter, read_choice):
+                yield piece
         if decoder.overflowed:
             raise failures.too_long(_BODY_LIMIT)
     for sse in decoder.end():
@@ -176,8 +206,8 @@ async def _streamed(response: httpx.Response, meter: ReplyMeter) -> AsyncGenerat
             last = json.loads(sse.data)
         except (ValueError, RecursionError):
             break  # cut in the middle of an event: said below
-        for event in _take(last, meter.now(), meter):
-            yield event
+        for piece in _take(last, meter.now(), meter, read_choice):
+            yield piece
     if not meter.finish_reason:
         raise failures.ended_early()
 
@@ -189,7 +219,9 @@ def _parse(sse: SseEvent) -> Any:
         raise failures.not_an_answer(sse.data[:300]) from None
 
 
-def _take(body: Any, at: float, meter: ReplyMeter) -> list[Event]:
+def _take(
+    body: Any, at: float, meter: ReplyMeter, read_choice: Callable[[dict[str, Any], float], list[Piece]]
+) -> list[Piece]:
     """One decoded chunk: note its figures, return what it carries. Raises ChatError if it is an error."""
     if not isinstance(body, dict):
         raise failures.not_an_answer(str(body)[:300])
@@ -200,22 +232,38 @@ def _take(body: Any, at: float, meter: ReplyMeter) -> list[Event]:
         meter.prompt_tokens = _count(usage.get("prompt_tokens"), meter.prompt_tokens)
         meter.completion_tokens = _count(usage.get("completion_tokens"), meter.completion_tokens)
     choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        return []
-    delta = choices[0].get("delta")
+    found: list[Piece] = []
+    for choice in choices if isinstance(choices, list) else ():
+        if not isinstance(choice, dict):
+            continue
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason and (choice_index(choice) == 0 or not meter.finish_reason):
+            meter.finish_reason = reason
+        pieces = read_choice(choice, at)
+        found += pieces
+        meter.choice(at, bool(pieces))
+    return found
+
+
+def choice_index(choice: dict[str, Any]) -> int:
+    """Of which answer a choice is; 0 where the server does not say."""
+    index = choice.get("index")
+    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else 0
+
+
+def _read_delta(choice: dict[str, Any], at: float) -> list[Event]:
+    """What one choice of a chat's chunk carries."""
+    delta = choice.get("delta")
     delta = delta if isinstance(delta, dict) else {}
-    reason = choices[0].get("finish_reason")
-    if isinstance(reason, str) and reason:
-        meter.finish_reason = reason
+    index = choice_index(choice)
     found: list[Event] = []
     # vLLM's name was `reasoning_content`, newer ones say `reasoning`; some servers send both.
     thought = delta.get("reasoning_content") or delta.get("reasoning")
     if isinstance(thought, str) and thought:
-        found.append(ReasoningDelta(encodable(thought), at))
+        found.append(ReasoningDelta(encodable(thought), at, index))
     text = delta.get("content")
     if isinstance(text, str) and text:
-        found.append(TextDelta(encodable(text), at))
-    meter.choice(at, bool(found))
+        found.append(TextDelta(encodable(text), at, index))
     return found
 
 
@@ -223,17 +271,19 @@ def _count(value: Any, before: int | None) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else before
 
 
-async def _whole(response: httpx.Response, meter: ReplyMeter) -> AsyncGenerator[Event, None]:
+async def _whole(
+    response: httpx.Response, meter: ReplyMeter, read_choice: Callable[[dict[str, Any], float], list[Piece]]
+) -> AsyncGenerator[Piece, None]:
     """The answer of a server that does not stream: one JSON object. Anything else is no answer."""
     raw = await _read(response, _BODY_LIMIT)
     try:
         body = json.loads(raw)
-        choice = dict(body["choices"][0])
-        choice["delta"] = choice.get("message")
-    except (ValueError, RecursionError, LookupError, TypeError):
+        choices = [{**choice, "delta": choice.get("message")} for choice in body["choices"]]
+        choices[0]  # there is an answer
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         error = None
         with contextlib.suppress(ValueError, RecursionError):
             error = failures.in_stream(json.loads(raw))
         raise error or failures.not_an_answer(failures.readable(raw)) from None
-    for event in _take({**body, "choices": [choice]}, meter.now(), meter):
-        yield event
+    for piece in _take({**body, "choices": choices}, meter.now(), meter, read_choice):
+        yield piece

@@ -5,6 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qwen_tui.chat.sampling import Sampling
+
+__all__ = [
+    "Event",
+    "Finished",
+    "Message",
+    "ReasoningDelta",
+    "ReplyFigures",
+    "Role",
+    "Sampling",
+    "Target",
+    "TextDelta",
+]
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -31,41 +45,21 @@ class Message:
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the reply is drawn; None leaves a value to the server's default."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields of the request's body that were chosen."""
-        values: dict[str, Any] = {
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "max_tokens": self.max_tokens,
-            "seed": self.seed,
-            "stop": list(self.stop) or None,
-        }
-        return {key: value for key, value in values.items() if value is not None}
-
-
-@dataclass(frozen=True)
 class TextDelta:
-    """A piece of the answer. at: seconds since the request was sent."""
+    """A piece of the answer. at: seconds since the request was sent. index: of which answer, where several come."""
 
     text: str
     at: float
+    index: int = 0
 
 
 @dataclass(frozen=True)
 class ReasoningDelta:
-    """A piece of the model's thinking, as reasoning models send it beside the answer. at: seconds since the request."""
+    """A piece of the model's thinking, as reasoning models send it beside the answer; else as TextDelta."""
 
     text: str
     at: float
+    index: int = 0
 
 
 @dataclass(frozen=True)

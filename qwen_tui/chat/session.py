@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
-from qwen_tui.chat.events import Message, ReasoningDelta, Sampling, Target, TextDelta
+from qwen_tui.chat.events import Finished, Message, ReasoningDelta, Sampling, Target, TextDelta
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.i18n import _
@@ -109,6 +109,8 @@ class ChatSession:
             async for event in events:
                 if not reply.state.is_open:
                     return
+                if not isinstance(event, Finished) and event.index > 0:
+                    continue  # of several answers, a conversation goes on with the first
                 if isinstance(event, TextDelta):
                     reply.text += event.text
                     reply.state = ReplyState.STREAMING

@@ -1,7 +1,7 @@
 """A chat server that does exactly what a test tells it to, over real sockets.
 
-A script is a list of steps, played for each POST to /v1/chat/completions in turn (the last one repeats):
-text to send as a delta, bytes to send as they are, numbers to wait, or one of the actions below.
+A script is a list of steps, played for each POST to /v1/chat/completions or /v1/completions in turn
+(the last one repeats): text to send as a delta, bytes to send as they are, numbers to wait, or one of the actions below.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def delta(**content: Any) -> bytes:
     return event({"id": "x", "choices": [{"index": 0, "delta": content, "finish_reason": None}]})
 
 
+def continuation(text: str, index: int = 0, **more: Any) -> bytes:
+    """A piece of an answer of /v1/completions."""
+    return event({"choices": [{"index": index, "text": text, "finish_reason": None, **more}]})
+
+
 def event(body: Any) -> bytes:
     return b"data: " + json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n\n"
 
@@ -114,7 +119,7 @@ class FakeOpenAI:
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         path = head[0].split(" ")[1]
-        if path != "/v1/chat/completions":
+        if path not in ("/v1/chat/completions", "/v1/completions"):
             body = json.dumps({"object": "list", "data": [{"id": self.model}]}).encode()
             writer.write(_head(200, "application/json", len(body)) + body)
             await writer.drain()
