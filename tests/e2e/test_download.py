@@ -2,98 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from qwen_tui.errors import ModelError
-from qwen_tui.models.download import download_model
 from qwen_tui.models.download_queue import Downloads
-from qwen_tui.models.download_state import DownloadRequest, DownloadState, DownloadStatus, QueueOptions
+from qwen_tui.models.download_state import DownloadRequest, DownloadStatus, QueueOptions
 from qwen_tui.models.hub import HUGGINGFACE, MODELSCOPE
 from qwen_tui.models.tokens import TokenNeeded, Tokens
 from qwen_tui.models.verify import verify_model
 from qwen_tui.paths import Paths
-from qwen_tui.progress import Progress
 from qwen_tui.workers import hub_queue
+from tests.e2e.downloading import (
+    FILES,
+    HUB_KEYS,
+    TIMING,
+    TOTAL,
+    WEIGHTS,
+    check,
+    downloads,
+    ended,
+    hub,
+    paths,
+    slow,
+    until,
+)
 from tests.fakes.hub import FakeHub, Faults
 
-#: Above the size up to which a file is fetched whole, so that there is an unfinished one to go on with.
-WEIGHTS = random.Random(1).randbytes(6_000_000)
-FILES = {"config.json": b'{"model_type": "qwen2"}', "model.safetensors": WEIGHTS, "sub/notes.txt": b"notes" * 100}
-TOTAL = sum(map(len, FILES.values()))
-HUB_KEYS = ("modelscope", "huggingface")
-TIMING = {"stall": 0.5, "silent": 1.0, "patience": 60.0}
-PROGRAM = Path(sys.executable).parent / "qwen-tui"
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Paths:
-    for kind in ("CONFIG", "DATA", "STATE", "CACHE"):
-        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind.lower()))
-    monkeypatch.setenv("MODELSCOPE_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("MODELSCOPE_CACHE", str(tmp_path / "modelscope"))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "huggingface"))
-    monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
-    monkeypatch.setenv("LANG", "C")
-    for name in ("HF_HUB_CACHE", "HF_TOKEN", "MODELSCOPE_API_TOKEN", "MODELSCOPE_DOMAIN"):
-        monkeypatch.delenv(name, raising=False)
-    return Paths.from_environment()
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    with FakeHub(FILES) as running:
-        monkeypatch.setenv("MODELSCOPE_ENDPOINT", running.url)
-        monkeypatch.setenv("HF_ENDPOINT", running.url)
-        yield running
-
-
-@pytest.fixture
-def downloads(paths: Paths) -> Iterator[Downloads]:
-    service = Downloads(paths, TIMING)
-    yield service
-    for state in service.list():  # no process outlives its test
-        pid = hub_queue.read_json(service.folder / state.id / "state.json").get("pid")
-        if isinstance(pid, int) and hub_queue.is_job(pid, service.folder / state.id):
-            os.kill(pid, signal.SIGKILL)
-
-
-async def until(downloads: Downloads, id: str, condition: Callable[[DownloadState], bool]) -> DownloadState:
-    """The first state that meets the condition. Every state on the way has to make sense."""
-    deadline = time.monotonic() + 90
-    while True:
-        state = downloads.find(id)
-        assert state.total is None or 0 <= state.done <= state.total
-        assert state.fraction is None or 0 <= state.fraction <= 1
-        if condition(state):
-            return state
-        assert time.monotonic() < deadline, state
-        assert state.status.is_alive, state
-        await asyncio.sleep(0.03)
-
-
-async def ended(downloads: Downloads, id: str) -> DownloadState:
-    return await until(downloads, id, lambda state: not state.status.is_alive)
-
-
-def slow(hub: FakeHub, bytes_per_second: float = 3_000_000) -> None:
-    hub.faults["model.safetensors"] = Faults(bytes_per_second=bytes_per_second)
-
-
-def check(folder: Path) -> None:
-    for name, data in FILES.items():
-        assert (folder / name).read_bytes() == data
-    assert not list(folder.rglob("*.incomplete"))
+__all__ = ["downloads", "hub", "paths"]  # fixtures
 
 
 def found_by_the_client(key: str, hub: FakeHub, folder: Path) -> None:
@@ -351,54 +293,3 @@ async def test_without_any_hash_the_headers_are_checked(paths: Paths, tmp_path: 
     assert (found.against, found.is_good, found.files[0].verdict) == ("headers", True, "size")
     (folder / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(15))
     assert not (await verify_model(paths, str(folder), lambda progress: None)).is_good
-
-
-# -- the commands ----------------------------------------------------------------------------------
-
-
-def test_the_command_downloads_verifies_and_says_what_it_did(hub: FakeHub, paths: Paths, tmp_path: Path) -> None:
-    cache = str(tmp_path / "here")
-    done = subprocess.run(
-        [PROGRAM, "download", hub.model, "--cache-dir", cache, "--json"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
-    assert answer["done"] == answer["total"] == TOTAL
-    check(Path(answer["folder"]))
-    verify = [PROGRAM, "verify", answer["folder"], "--json"]
-    assert json.loads(subprocess.run(verify, capture_output=True, text=True, check=True).stdout)["good"]
-    (Path(answer["folder"]) / "config.json").unlink()
-    assert subprocess.run(verify, capture_output=True, check=False).returncode == 1
-
-
-def test_the_command_pauses_at_ctrl_c_and_goes_on(hub: FakeHub, paths: Paths) -> None:
-    slow(hub, 1_500_000)
-    process = subprocess.Popen(
-        [PROGRAM, "download", hub.model], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 60
-    while hub.sent["model.safetensors"] < 1_000_000:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _out, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "goes on from here" in errors
-    assert [state.status for state in Downloads(paths).list()] == [DownloadStatus.PAUSED]
-    hub.faults.clear()
-    done = subprocess.run([PROGRAM, "download", hub.model, "--json"], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["fetched"] < TOTAL - 500_000
-
-
-# -- for the demo ----------------------------------------------------------------------------------
-
-
-async def test_the_demo_sees_progress_that_only_grows_and_gets_the_folder(paths: Paths, hub: FakeHub) -> None:
-    seen: list[Progress] = []
-    check(await download_model(paths, hub.model, seen.append))
-    counted = [progress for progress in seen if progress.unit == "bytes"]
-    assert counted[-1].done == TOTAL
-    assert [progress.done for progress in counted] == sorted(progress.done for progress in counted)
-    assert not Downloads(paths).list()
-    with pytest.raises(ModelError, match="owner/nothing"):
-        await download_model(paths, "owner/nothing", seen.append)
