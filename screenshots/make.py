@@ -16,6 +16,7 @@ from qwen_tui.models import demo_model
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
+from screenshots import models
 from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent
@@ -115,6 +116,7 @@ def main() -> None:
             chinese(environment)
         finally:
             asyncio.run(stop_all(paths))
+    models.main()
 
 
 async def stop_all(paths: Paths) -> None:

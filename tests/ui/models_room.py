@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -26,6 +27,7 @@ from qwen_tui.server.model_records import ModelRecords
 from qwen_tui.ui.model_shelf import ModelShelf
 from qwen_tui.ui.services import Services
 from tests.unit.test_catalogue import make_model
+from tests.unit.test_fit_box import model
 
 BOX = Box((Gpu(0, "GPU-0", "RTX 4090", 24 * GIB, 23 * GIB, 1 * GIB, (8, 9)),), (64 * GIB, 60 * GIB), False, (0, 24))
 MB = 1_000_000
@@ -132,3 +134,29 @@ def three_models(folder: Path) -> Path:
     broken = make_model(folder / "qwen" / "Qwen2-Short") / "model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-8])
     return folder
+
+
+def with_still_models(services: Services) -> None:
+    """Have the Models room show models whose paths, sizes and times are always the same."""
+    mistral = {"num_hidden_layers": 32, "num_key_value_heads": 8, "sliding_window": 4096}
+    models = (
+        model(id="qwen/Qwen2-7B-Instruct", size=15_231_000_000, architecture="Qwen2ForCausalLM",
+              has_chat_template=True),
+        model({"num_hidden_layers": 80, "hidden_size": 8192}, 135.0, id="qwen/Qwen2-72B-Instruct",
+              size=145_000_000_000, architecture="Qwen2ForCausalLM", has_chat_template=True),
+        model(mistral, 3.9, id="一家公司/模型-7B-GPTQ", size=4_200_000_000, quantization="gptq", bits=4),
+        model(id="qwen/Qwen2-Short", size=9_000_000_000, problems=("model-2.safetensors is missing",)),
+    )  # fmt: skip
+    with_models(services, Path("/nowhere"))
+    paths = [Path("/models") / entry.id for entry in models]
+    services.shelf.models = tuple(
+        dataclasses.replace(entry, path=path, root=path) for entry, path in zip(models, paths, strict=True)
+    )
+    services.shelf.box = BOX
+    services.shelf.fits = {entry.path: services.shelf.fit_for(entry) for entry in services.shelf.models}  # type: ignore[misc]
+    services.shelf.looked = True
+
+    async def look(tell: Callable[[], None]) -> None:
+        tell()
+
+    services.shelf.look = services.shelf.look_at_box = look  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from textual.pilot import Pilot
@@ -38,7 +38,16 @@ from qwen_tui.ui.widgets.model_here import HerePart
 from qwen_tui.ui.widgets.model_rows import download_row
 from qwen_tui.ui.widgets.room_tabs import RoomTabs
 from tests.ui.conftest import ready, running, wait_until, with_servers
-from tests.ui.models_room import FILES, REQUEST, STATE, FakeDownloads, three_models, with_downloads, with_models
+from tests.ui.models_room import (
+    FILES,
+    REQUEST,
+    STATE,
+    FakeDownloads,
+    three_models,
+    with_downloads,
+    with_models,
+    with_still_models,
+)
 from tests.unit.test_catalogue import make_model
 
 
@@ -93,6 +102,24 @@ async def go_to(app: QwenApp, pilot: Pilot[None], id: str) -> None:
 
 def services_models(app: QwenApp) -> tuple[Any, ...]:
     return app.services.shelf.models
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("size", [(80, 24), (140, 40)], ids=["80x24", "140x40"])
+def test_models(services: Services, snap_compare: Any, language: str, size: tuple[int, int]) -> None:
+    services.settings.language = language
+    with_still_models(services)
+    with_downloads(services, STATE)
+
+    async def drawn(pilot: Pilot[None]) -> None:
+        app = cast(QwenApp, pilot.app)
+        await wait_until(pilot, lambda: "62 %" in app.coming and bool(app.screen.query(ComingPart)))
+        await wait_until(pilot, lambda: bool(coming(app).states) and bool(about(app)))
+        await pilot.pause()
+
+    assert snap_compare(QwenApp(services, "models"), terminal_size=size, run_before=drawn)
 
 
 # Here
@@ -290,6 +317,14 @@ async def test_the_card_is_drawn_as_markdown(services: Services, models: Path) -
         assert "license apache-2.0" in shown(app)
         await pilot.press("escape")
         assert isinstance(app.screen, ModelsScreen)
+
+
+async def test_the_palette_finds_a_model(services: Services, models: Path) -> None:
+    async with room(services) as (app, pilot):
+        await pilot.press("s", "ctrl+p", *"Qwen2-Short")
+        await wait_until(pilot, lambda: "Model: qwen/Qwen2-Short" in shown(app))
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, ModelsScreen) and "! not whole" in about(app))
 
 
 # Coming

@@ -13,7 +13,7 @@ from qwen_tui.models.download_state import DownloadState, DownloadStatus
 from qwen_tui.models.fit_box import Light, ModelFit
 from qwen_tui.models.fit_propose import short_count
 from qwen_tui.models.hub_search import HubModel
-from qwen_tui.models.local_model import LocalModel
+from qwen_tui.models.local_model import SOURCE_WORDS, LocalModel
 from qwen_tui.progress import format_bytes, format_seconds
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.text import cut_middle, fit, one_line
@@ -102,7 +102,7 @@ def model_row(
         (2, state, state_colour),
         (9, kind_of_weights(model), "$foreground-muted"),
         (9, f"{model.context:,}" if model.context else "", "$foreground-muted"),
-        (12, model.source if model.source != "folder" else "", "$foreground-muted"),
+        (12, _(SOURCE_WORDS[model.source]) if model.source != "folder" else "", "$foreground-muted"),
     )
     lead = [("◆" if is_marked else " ", "bold $text-accent"), (f"{symbol} ", colour)]
     return _line(lead, model.id, columns, width)
