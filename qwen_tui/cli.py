@@ -33,6 +33,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
     "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
+    "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
+    "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
 }
 
 

@@ -7,13 +7,15 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench_arguments import (
     add_load_arguments,
     add_workload_arguments,
+    levels,
     limits_of,
     load_of,
     workload_of,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from qwen_tui.headless.plain import PlainProgress
 
 INTERRUPTED = 130
+T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--note", default="", metavar="TEXT", help=_("kept with the run"))
     parser.add_argument("--save-result", metavar="FILE", help=_("write the result and each request's figures as JSON"))
     parser.add_argument("--json", action="store_true", help=_("print the result as one JSON object"))
+    parser.add_argument(
+        "--sweep",
+        type=levels,
+        metavar="N,N,…",
+        help=_("one run at each number of streams; the knee and the highest within --goodput"),
+    )
+    parser.add_argument(
+        "--sweep-rate", type=levels, metavar="R,R,…", help=_("one run at each rate of requests per second")
+    )
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--list", action="store_true", help=_("list the runs that were kept"))
     kept.add_argument("--show", metavar="RUN", help=_("print a run again; `last` is the newest"))
@@ -72,6 +84,10 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
         return _show_kept(arguments, Ledger(paths), settings)
     if arguments.save_result and not Path(arguments.save_result).absolute().parent.is_dir():
         raise UsageError(_("There is no folder for {file}").format(file=arguments.save_result))
+    if arguments.sweep or arguments.sweep_rate:
+        from qwen_tui.headless.bench_sweep import run_sweep
+
+        return asyncio.run(run_sweep(arguments, paths))
     return asyncio.run(_bench(arguments, paths, settings))
 
 
@@ -163,15 +179,20 @@ async def plan_of(arguments: argparse.Namespace, paths: Paths, load: Load) -> Pl
 async def interruptible(bench: Bench, plan: Plan, show: PlainProgress) -> Run:
     """Run `plan`; Ctrl-C ends it in order and keeps what there is, a second one ends it at once."""
     progress = RunProgress(plan.load, show)
-    task = asyncio.ensure_future(bench.run(plan, progress))
+    return await stoppable(bench.run(plan, progress), bench.stop, lambda: progress.is_running)
+
+
+async def stoppable(work: Coroutine[Any, Any, T], stop: Callable[[], None], can_stop: Callable[[], bool]) -> T:
+    """Do `work`. Ctrl-C calls `stop`; a second one, or one while it can't be stopped, cancels."""
+    task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
     asked: list[int] = []
 
     def interrupt(number: int) -> None:
-        if asked or not progress.is_running:
+        if asked or not can_stop():
             task.cancel()
         asked.append(number)
-        bench.stop()
+        stop()
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
@@ -188,12 +209,14 @@ async def interruptible(bench: Bench, plan: Plan, show: PlainProgress) -> Run:
 class RunProgress:
     """Turns a run's ticks into progress on a stream."""
 
-    def __init__(self, load: Load, show: PlainProgress) -> None:
+    def __init__(self, load: Load, show: PlainProgress, name: str = "") -> None:
         from qwen_tui.progress import RateMeter
 
         self.is_running = False
         self._load = load
         self._show = show
+        self._measuring = _("Measuring: {name}").format(name=name) if name else _("Measuring")
+        self._measuring = _("Measuring: {name}").format(name=name) if name else _("Measuring")
         self._done = self._failed = 0
         self._tokens = RateMeter(5.0)
 
@@ -213,7 +236,7 @@ class RunProgress:
             return
         self.is_running = True
         self._done += len(tick.records)
-        self._failed += sum(record.kind != "ok" for record in tick.records)
+        self._failed += sum(record.kind not in ("ok", "cancelled") for record in tick.records)
         rate = self._done / tick.at if tick.at > 0.5 else None
         tokens = self._tokens.update(tick.chunks)
         details = [_("{rate} tokens/s").format(rate=f"{tokens:,.0f}")] if tokens else []
@@ -222,7 +245,7 @@ class RunProgress:
             details.append(_("{n} failed").format(n=self._failed))
         if self._load.count:
             progress = Progress(
-                _("Measuring"),
+                self._measuring,
                 self._done,
                 self._load.count,
                 "items",
@@ -233,7 +256,7 @@ class RunProgress:
         else:
             left = max(0.0, self._load.seconds - tick.at)
             at = min(tick.at, self._load.seconds)
-            progress = Progress(_("Measuring"), at, self._load.seconds, "seconds", None, left, ", ".join(details))
+            progress = Progress(self._measuring, at, self._load.seconds, "seconds", None, left, ", ".join(details))
         self._show(progress)
 
 

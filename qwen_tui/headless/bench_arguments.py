@@ -83,6 +83,14 @@ def _number(text: str) -> float:
     return value
 
 
+def levels(text: str) -> list[float]:
+    """“1,2,4” as numbers above 0."""
+    found = [_number(word) for word in text.split(",") if word.strip()]
+    if not found or not all(0 < level < math.inf for level in found):
+        raise argparse.ArgumentTypeError(_("not numbers above 0: {text}").format(text=text))
+    return found
+
+
 def workload_of(arguments: argparse.Namespace) -> Workload:
     """The work that the arguments ask for, on top of the preset's. Raises UsageError, BenchError."""
     from dataclasses import asdict
