@@ -7,6 +7,7 @@ somebody's own that uses a GPU is never one, however it was started.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen_tui.hardware.gpus import Gpu
-from qwen_tui.server import processes, registry
+from qwen_tui.server import processes, registry, sockets
 
 #: Processes that take in the children of others when those end.
 _REAPERS = {"init", "systemd", "tini", "dumb-init", "docker-init", "catatonit", "s6-svscan", "conmon", "runsvdir"}
@@ -30,7 +31,7 @@ class Orphan:
 
     started: clock ticks since boot. age: seconds. memory: resident bytes. gpu_memory: bytes on all GPUs, None if the
     driver does not say. gpus: their indices. ours: whether a run of this user's qwen-tui left it.
-    server: that run's name, while there is a record of it.
+    server: that run's name, while there is a record of it. run: its id, empty where it is not known.
     """
 
     pid: int
@@ -43,6 +44,7 @@ class Orphan:
     gpus: tuple[int, ...]
     ours: bool
     server: str = ""
+    run: str = ""
 
     @property
     def is_this_users(self) -> bool:
@@ -108,7 +110,7 @@ def find_orphans(records: Sequence[registry.Record], gpus: Sequence[Gpu] = ()) -
             ours, orphaned = False, is_part and _lost_its_server(process, table)
         if orphaned:
             orphan = _describe(process, gpus, ours, record.folder.name if record else "")
-            found += [orphan] if orphan else []
+            found += [dataclasses.replace(orphan, run=tag if ours else "")] if orphan else []
     return sorted(found, key=lambda orphan: -orphan.age)
 
 
@@ -123,7 +125,11 @@ def end(orphans: Sequence[Orphan], on_step: Callable[[str, list[int]], None], gr
         stats = ((processes.read_stat(pid), started) for pid, started in wanted)
         return [stat for stat, started in stats if stat and stat.is_running and stat.started == started]
 
-    return processes.end_all(living, grace, time.sleep, on_step)
+    remaining = processes.end_all(living, grace, time.sleep, on_step)
+    if not remaining:
+        for run in {orphan.run for orphan in orphans if orphan.run}:
+            sockets.remove_folders(run, os.environ)
+    return remaining
 
 
 def _all_processes() -> list[_Process]:

@@ -157,5 +157,6 @@ async def test_a_server_whose_record_was_deleted_is_ours(
     assert await leftovers.end(found, lambda code, pids: steps.append(step_words(code, pids))) == []
     await asyncio.sleep(0)  # the last step is told in the event loop
     assert steps[0].startswith("SIGTERM to ")
+    assert not list(Path("/tmp").glob(f"qwen-tui-{found[0].run[:12]}-*")), "its sockets are left"
     assert in_session(session) == []
     assert not pids & {orphan.pid for orphan in leftovers.orphans}
