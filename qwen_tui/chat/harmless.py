@@ -5,7 +5,9 @@ The mapping is character by character, so a sequence that is cut between two pie
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 without tab and newline, DEL, C1
@@ -45,3 +47,16 @@ def harmless(text: str) -> str:
 def encodable(text: str) -> str:
     """`text` with half surrogates replaced, so that it can be sent and stored as UTF-8; else as it is."""
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def harmless_json(value: Any, indent: int | None = None) -> str:
+    """JSON that keeps its characters readable, but none that a terminal would obey or that UTF-8 can't hold.
+
+    What is escaped means the same to whoever reads it as JSON.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return re.sub(
+        "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]",
+        lambda found: f"\\u{ord(found.group()):04x}",
+        text,
+    )

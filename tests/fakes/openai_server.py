@@ -1,7 +1,7 @@
 """A chat server that does exactly what a test tells it to, over real sockets.
 
-A script is a list of steps, played for each POST to /v1/chat/completions or /v1/completions in turn
-(the last one repeats): text to send as a delta, bytes to send as they are, numbers to wait, or one of the actions below.
+A script is a list of steps, played for each POST to /v1/chat/completions or /v1/completions in turn (the last one
+repeats): text to send as a delta, bytes to send as they are, numbers to wait, or one of the actions below.
 """
 
 from __future__ import annotations
