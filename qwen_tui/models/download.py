@@ -17,7 +17,7 @@ from qwen_tui.progress import OnProgress, Progress, format_seconds
 
 __all__ = ["as_progress", "download_model", "follow", "is_hub_id", "refuse_small_disk", "result"]
 
-_INTERVAL = 0.2
+_INTERVAL = 0.1
 
 
 async def download_model(
@@ -49,7 +49,7 @@ async def download_model(
 
 
 async def follow(downloads: Downloads, id: str) -> AsyncIterator[DownloadState]:
-    """How the download is, five times a second, until nothing works on it any more; the last state comes last."""
+    """How the download is, ten times a second, until nothing works on it any more; the last state comes last."""
     while True:
         state = await asyncio.to_thread(downloads.find, id)
         yield state

@@ -38,10 +38,12 @@ from qwen_tui.workers.host import FOLDER, run_worker
 #: Bytes kept free on the disk beside a model: vLLM writes its compile cache and logs there.
 RESERVE = 1_000_000_000
 _ALREADY_HELD = 3
+#: Seconds for which a plan is good enough to begin with.
+_FRESH = 60.0
 
 
 class Downloads:
-    """The queue, as every front end uses it. Keeps nothing in memory: all state is on the disk, shared by all.
+    """The queue, as every front end uses it. All state is on the disk, shared by all; in memory is only the last plan.
 
     A method that names a download raises ModelError if there is none of that id. timing: seconds, for tests: "stall",
     "silent", "patience" (see hub_job).
@@ -52,6 +54,7 @@ class Downloads:
         self._records = paths.data / "hashes"
         self._tokens = Tokens(paths)
         self._timing = dict(timing or {})
+        self._answer: tuple[DownloadRequest, float, dict[str, Any]] | None = None
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -89,6 +92,7 @@ class Downloads:
             answer = await run_worker(Path(sys.executable), "hub_list.py", question, log)
         except WorkerError as error:
             raise listing_error(error.title, error.why, request) from None
+        self._answer = (request, time.monotonic(), answer)
         return await asyncio.to_thread(_plan_of, request, answer)
 
     # -- doing -------------------------------------------------------------------------------------
@@ -100,13 +104,18 @@ class Downloads:
         """
         _refuse_bad(request)
         for state in self.list():
-            if state.request == request and not state.status.is_over:
-                if state.status.is_resumable:
-                    await self.resume(state.id)
-                return state.id
+            if state.request != request:
+                continue
+            if state.status.is_over:
+                await self.remove(state.id)  # one entry is enough
+                continue
+            if state.status.is_resumable:
+                await self.resume(state.id)
+            return state.id
         id = f"{_slug(request.model)}-{secrets.token_hex(2)}"
         job = private_folder(self.folder / id)
         self._write_request(job, request)
+        self._hand_over(job, request)
         with hub_queue.queue_locked(self.folder):
             others = [other for other in hub_queue.order(self.folder) if other != id]
             hub_queue.write_json(self.folder / "order.json", {"order": [*others, id]})
@@ -186,6 +195,17 @@ class Downloads:
             "timing": self._timing,
         }
         hub_queue.write_json(job / "request.json", launch)
+
+    def _hand_over(self, job: Path, request: DownloadRequest) -> None:
+        """Give the job the hub's answer to the plan that was just made, so that it need not ask again.
+
+        Not where a token was used: then it has to be asked for again, as it is never written down.
+        """
+        if self._answer is None:
+            return
+        asked, at, answer = self._answer
+        if asked == request and time.monotonic() - at < _FRESH and answer.get("is_open"):
+            hub_queue.write_json(job / "answer.json", answer)
 
     async def _launch(self, job: Path) -> None:
         """Start the job's process; returns when it holds the job's lock. Raises ModelError."""

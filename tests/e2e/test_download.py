@@ -279,6 +279,7 @@ async def test_a_damaged_file_is_found_named_and_fetched_again_alone(
         assert found.against == ("record" if offline else "hub")
     hub.served.clear()
     state = await ended(downloads, await downloads.start(request))
+    assert len(downloads.list()) == 1
     assert {name for name, _start in hub.served} == {"model.safetensors"}
     assert state.fetched == len(WEIGHTS)
     assert (await verify_model(paths, str(state.folder), lambda progress: None)).is_good
