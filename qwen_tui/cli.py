@@ -31,15 +31,16 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("qwen_tui.headless.doctor", N_("check this machine; with --fix end what servers left over")),
     "diagnose": ("qwen_tui.headless.diagnose", N_("say why a server failed, from its log")),
     "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
-    "chat": ("qwen_tui.headless.chat", N_("ask a model one question")),
+    "chat": ("qwen_tui.headless.chat", N_("ask a model: one question, or line by line")),
+    "complete": ("qwen_tui.headless.complete", N_("let a model continue a text, without a chat template")),
+    "request": ("qwen_tui.headless.request", N_("a request as code: curl, Python; or sent, and the raw answer shown")),
     "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
-    "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
     "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run qwen-tui; the exit status. 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run qwen-tui; the exit status. 0 done, 1 failed, 2 wrong usage, 3 refused by a server, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _main(words)

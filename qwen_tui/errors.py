@@ -68,11 +68,14 @@ class ChatError(QwenTuiError):
     """A request to a model failed or broke off.
 
     status: the HTTP status, or None when there was no answer at all.
+    Exit status 3 tells that the server refused (HTTP 4xx) from 1, that something failed.
     """
 
     def __init__(self, title: str, why: str = "", hint: str = "", status: int | None = None) -> None:
         super().__init__(title, why, hint)
         self.status = status
+        if status is not None and 400 <= status < 500:
+            self.exit_code = 3
 
 
 class WorkerError(QwenTuiError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen_tui.errors import ModelError, UsageError
+from qwen_tui.headless.request_arguments import add_place_arguments
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
@@ -29,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `qwen-tui models`."""
     parser.add_argument("--json", action="store_true", help=_("print JSON"))
     _add_folder(parser, [])
+    parser.add_argument("--served", action="store_true", help=_("instead: the models that a server serves now"))
+    add_place_arguments(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("print JSON"))
@@ -57,7 +60,11 @@ def _add_folder(parser: argparse.ArgumentParser, default: object) -> None:
 
 
 def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
-    """Do it; 0 done, 1 if it was called off. Raises UsageError, ModelError."""
+    """Do it; 0 done, 1 if it was called off. Raises UsageError, ModelError, ChatError."""
+    if arguments.served:
+        from qwen_tui.headless.served import print_served
+
+        return print_served(arguments, paths)
     arguments.folder = [*settings.model_folders, *arguments.folder]
     for folder in arguments.folder:
         if not Path(folder).expanduser().is_dir():

@@ -1,0 +1,157 @@
+"""An answer as it is printed: text as it comes and figures on stderr, or JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwen_tui.errors import ChatError, QwenTuiError
+from qwen_tui.i18n import _
+
+TYPE_CHECKING = False  # what type checkers take for true; importing typing's would make --help slower
+if TYPE_CHECKING:
+    from qwen_tui.chat.completions import TokenChance
+    from qwen_tui.chat.events import ReplyFigures
+
+INTERRUPTED = 130
+
+
+@dataclass
+class Reply:
+    """What has come so far.
+
+    as_json: print one object at the end. stream: with it, also one line per piece. several: more than one answer was
+    asked for; they are printed when they are whole, as they come mixed.
+    """
+
+    as_json: bool = False
+    stream: bool = False
+    several: bool = False
+    model: str = ""
+    texts: dict[int, str] = field(default_factory=dict)
+    reasoning: str = ""
+    chances: dict[int, list[TokenChance]] = field(default_factory=dict)
+    figures: ReplyFigures | None = None
+
+    @property
+    def text(self) -> str:
+        """The first answer."""
+        return self.texts.get(0, "")
+
+    def take_text(self, text: str, index: int = 0, at: float = 0.0) -> None:
+        """A piece of an answer."""
+        from qwen_tui.chat.harmless import harmless
+
+        self.texts[index] = self.texts.get(index, "") + text
+        if self.as_json:
+            self._line(text=text, index=index, at=at)
+        elif not self.several:
+            sys.stdout.write(harmless(text))
+            sys.stdout.flush()
+
+    def take_reasoning(self, text: str, index: int = 0, at: float = 0.0) -> None:
+        """A piece of what the model thinks. It is no part of the answer: shown to whoever watches, not piped on."""
+        from qwen_tui.chat.harmless import harmless
+
+        if index == 0:
+            self.reasoning += text
+        if self.as_json:
+            self._line(reasoning=text, index=index, at=at)
+        elif not self.several and sys.stderr.isatty():
+            sys.stderr.write(harmless(text))
+            sys.stderr.flush()
+
+    def _line(self, *, index: int, at: float, **piece: str) -> None:
+        from qwen_tui.chat.harmless import harmless_json
+
+        if self.stream:
+            print(harmless_json({**piece, "index": index, "at": round(at, 6)}), flush=True)
+
+    def end(self, stopped: bool = False, error: QwenTuiError | None = None) -> None:
+        """Print what belongs after the text."""
+        from qwen_tui.chat.figures import figures_line
+        from qwen_tui.chat.harmless import harmless, harmless_json
+
+        if self.as_json:
+            print(harmless_json(self._object(stopped, error)), flush=True)
+            return
+        if self.several:
+            for index, text in sorted(self.texts.items()):
+                print(f"[{index + 1}]\n{harmless(text)}\n", flush=True)
+        elif self.text and not self.text.endswith("\n"):
+            print(flush=True)
+        for index, chances in sorted(self.chances.items()):
+            if self.several:
+                print(f"[{index + 1}]", file=sys.stderr)
+            for chance in chances:
+                print(_chance_line(chance), file=sys.stderr)
+        if self.figures is not None:
+            print(harmless(figures_line(self.figures, stopped)), file=sys.stderr, flush=True)
+
+    def _object(self, stopped: bool, error: QwenTuiError | None) -> dict[str, Any]:
+        figures = self.figures
+        found: dict[str, Any] = {
+            "model": self.model,
+            "text": self.text,
+            "reasoning": self.reasoning,
+            "finish_reason": "stopped" if stopped else figures.finish_reason if figures else "",
+            "figures": figures.to_json() if figures else None,
+        }
+        if self.several:
+            found["texts"] = [text for _index, text in sorted(self.texts.items())]
+        if self.chances:
+            found["logprobs"] = [
+                [chance.to_json() for chance in chances] for _index, chances in sorted(self.chances.items())
+            ]
+        if error is not None:
+            found["error"] = {"title": error.title, "why": error.why, "hint": error.hint}
+        return found
+
+
+def _chance_line(chance: TokenChance) -> str:
+    """'  98.4%  "Paris"    1.2% "the"'."""
+    from qwen_tui.chat.harmless import harmless_json
+
+    def share(logprob: float | None) -> str:
+        return f"{math.exp(min(logprob, 0.0)):>7.1%}" if logprob is not None else " " * 7
+
+    others = [
+        f"{share(logprob)} {harmless_json(token)}" for token, logprob in chance.alternatives if token != chance.token
+    ]
+    return "  ".join([f"{share(chance.logprob)}  {harmless_json(chance.token)}", *others])
+
+
+def run_reply(reply: Reply, ask: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run `ask`, which feeds `reply`, and print its end; the exit status. Ctrl+C stops it and keeps what came.
+
+    Raises what `ask` raises where nothing came before.
+    """
+    return asyncio.run(_run(reply, ask))
+
+
+async def _run(reply: Reply, ask: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(NotImplementedError, RuntimeError):
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        await ask()
+    except asyncio.CancelledError:
+        reply.end(stopped=True)
+        return INTERRUPTED
+    except ChatError as error:
+        if not reply.texts and not reply.reasoning:
+            raise
+        reply.end(error=error)
+        if not reply.as_json:
+            raise
+        print(_("qwen-tui: {title}").format(title=str(error)), file=sys.stderr)
+        return error.exit_code
+    reply.end()
+    return 0
