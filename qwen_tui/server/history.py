@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ _IRRELEVANT = {"--host", "--port", "--served-model-name"}
 
 def kind_of_start(spec: ServerSpec, engine_version: str) -> str:
     """A key that two starts share when they should take equally long: same model, engine and flags."""
+    import hashlib
+
     words = spec.argv("")[3:]
     relevant = []
     skip = False

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from textual.binding import Binding, BindingType
 from textual.command import Provider
@@ -15,16 +15,17 @@ from textual.worker import WorkerFailed
 
 from qwen_tui import i18n
 from qwen_tui.errors import QwenTuiError
-from qwen_tui.hardware.gpus import Gpu
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.alt_digits import read_alt_digits
-from qwen_tui.ui.downloads_watch import watch_downloads
 from qwen_tui.ui.rooms import EVERYWHERE, GO, ROOMS, Room
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.typed_ahead import KeysInOrder
+
+if TYPE_CHECKING:
+    from qwen_tui.hardware.gpus import Gpu
 
 #: Seconds between two looks at the servers.
 REFRESH_INTERVAL = 1.0
@@ -79,7 +80,8 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
     def __init__(self, services: Services, room: str = ROOMS[0].id) -> None:
         # The room to open first; read by App.__init__, per instance.
         vars(self)["DEFAULT_MODE"] = room
-        super().__init__()
+        # With the first room's style sheet beside the app's, all rules are read once and not twice.
+        super().__init__(css_path=[self.CSS_PATH, *(entry.styles for entry in ROOMS if entry.id == room)])
         read_alt_digits()
         self.services = services
         self.statuses: Sequence[ServerStatus] = ()
@@ -141,6 +143,8 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
     # Servers
 
     def _start_watching(self) -> None:
+        from qwen_tui.ui.downloads_watch import watch_downloads
+
         for watch in (self._watch_servers(), self._watch_gpus(), watch_downloads(self)):
             self.run_worker(watch, group="watch")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from textual.binding import Binding
@@ -32,6 +33,11 @@ class Room:
     title: str
     module: str
     screen: str
+
+    @property
+    def styles(self) -> Path:
+        """The style sheet of its screen."""
+        return Path(__file__).parent / "screens" / f"{self.id}.tcss"
 
     def make(self) -> RoomScreen:
         """A new screen of this room."""

@@ -15,7 +15,6 @@ from textual.content import Content
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
-from qwen_tui.server.orphans import Orphan
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO, MOVE
@@ -153,7 +152,7 @@ class ServersScreen(RoomScreen):
         if isinstance(entry, EndpointStatus):
             words = {"main": N_("chat"), "edit": N_("edit"), "delete": N_("remove"), "copy_command": N_("copy URL")}
             return words.get(binding.action, "")
-        if isinstance(entry, Orphan):
+        if entry is not None and not isinstance(entry, ServerStatus):
             return N_("end it") if binding.action == "stop" and entry.is_this_users else ""
         return self._text_for_server(binding, entry) if entry is not None else ""
 
@@ -305,7 +304,7 @@ class ServersScreen(RoomScreen):
     def action_stop(self) -> None:
         from qwen_tui.ui.screens.stopping import ask_and_stop
 
-        if isinstance(self.entry, Orphan):
+        if self.entry is not None and not isinstance(self.entry, (ServerStatus, EndpointStatus)):
             from qwen_tui.ui.screens.servers_others import end_left_over
 
             self.run_worker(end_left_over(self.qwen, self.entry), group="stop", exclusive=True)

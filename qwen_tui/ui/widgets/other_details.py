@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -10,11 +11,13 @@ from textual.content import Content
 from qwen_tui.i18n import _, ngettext
 from qwen_tui.progress import format_bytes
 from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointState, EndpointStatus
-from qwen_tui.server.orphans import Orphan
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.theme import ENDPOINT_LOOK, LEFT_OVER_LOOK
 from qwen_tui.ui.widgets.server_detail import key_lines
 from qwen_tui.ui.widgets.server_list import in_minutes
+
+if TYPE_CHECKING:
+    from qwen_tui.server.orphans import Orphan
 
 #: Names of models that are listed.
 _MOST_MODELS = 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from textual import events
 from textual.binding import Binding, BindingType
@@ -15,15 +15,17 @@ from textual.widgets.option_list import Option
 from qwen_tui.i18n import N_, _
 from qwen_tui.progress import format_bytes, format_seconds
 from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointStatus
-from qwen_tui.server.orphans import Orphan
 from qwen_tui.server.status import STATE_WORDS, ServerStatus
 from qwen_tui.ui.rooms import MOVE
 from qwen_tui.ui.text import cut_middle, fit, one_line
 from qwen_tui.ui.theme import ENDPOINT_LOOK, LEFT_OVER_LOOK, STATE_LOOK
 
+if TYPE_CHECKING:
+    from qwen_tui.server.orphans import Orphan
+
 _STATE_WIDTH, _PORT_WIDTH, _UPTIME_WIDTH = 15, 6, 12
 
-Entry = ServerStatus | EndpointStatus | Orphan
+Entry: TypeAlias = "ServerStatus | EndpointStatus | Orphan"
 #: Names an entry while its state changes: its kind and its name.
 Key = tuple[str, str]
 

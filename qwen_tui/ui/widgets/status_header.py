@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.content import Content
 from textual.widget import Widget
 
 from qwen_tui import i18n
-from qwen_tui.hardware.gpus import Gpu, visible
 from qwen_tui.i18n import _
 from qwen_tui.server.endpoint_status import ENDPOINT_WORDS, EndpointStatus
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.text import cut_middle, one_line
 from qwen_tui.ui.theme import ENDPOINT_LOOK, STATE_LOOK
 from qwen_tui.ui.widgets.server_list import state_words
+
+if TYPE_CHECKING:
+    from qwen_tui.hardware.gpus import Gpu
 
 #: Cells that the server is left at least; where GPUs would take them, they are not shown.
 _LEAST_LEFT = 34
@@ -52,8 +55,12 @@ class StatusHeader(Widget):
     def show(self, status: ServerStatus | EndpointStatus | None, others: int = 0, gpus: Sequence[Gpu] = ()) -> None:
         """Draw `status`; `others` is how many more servers live, `gpus` the machine's: its own are shown."""
         self._status, self._others = status, others
-        devices = status.spec.env.get("CUDA_VISIBLE_DEVICES") if isinstance(status, ServerStatus) else None
-        self._gpus = visible(gpus, devices)
+        if gpus:
+            from qwen_tui.hardware.gpus import visible
+
+            devices = status.spec.env.get("CUDA_VISIBLE_DEVICES") if isinstance(status, ServerStatus) else None
+            gpus = visible(gpus, devices)
+        self._gpus = gpus
         if self._drawn is None or not self._content(self.content_size.width).is_same(self._drawn):
             self.refresh()
 
