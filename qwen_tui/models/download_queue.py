@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,15 @@ class Downloads:
                 await self.resume(state.id)
             return state.id
         id = f"{_slug(request.model)}-{secrets.token_hex(2)}"
-        job = private_folder(self.folder / id)
-        self._write_request(job, request)
-        self._hand_over(job, request)
-        with hub_queue.queue_locked(self.folder):
-            others = [other for other in hub_queue.order(self.folder) if other != id]
-            hub_queue.write_json(self.folder / "order.json", {"order": [*others, id]})
-        await self._launch(job)
+        job = self.folder / id
+        with _disk_explained(job):
+            private_folder(job)
+            self._write_request(job, request)
+            self._hand_over(job, request)
+            with hub_queue.queue_locked(self.folder):
+                others = [other for other in hub_queue.order(self.folder) if other != id]
+                hub_queue.write_json(self.folder / "order.json", {"order": [*others, id]})
+            await self._launch(job)
         return id
 
     async def pause(self, id: str) -> None:
@@ -136,8 +138,9 @@ class Downloads:
         if not state.status.is_resumable:
             raise ModelError(_("“{model}” is over; start it again").format(model=state.model))
         job = self.folder / id
-        self._write_request(job, state.request)  # the settings may be others by now
-        await self._launch(job)
+        with _disk_explained(job):
+            self._write_request(job, state.request)  # the settings may be others by now
+            await self._launch(job)
 
     async def cancel(self, id: str, *, delete_files: bool = False) -> int:
         """Stop it for good and delete its unfinished files; the bytes freed.
@@ -235,6 +238,19 @@ class Downloads:
                 number = signal.SIGKILL
             await asyncio.sleep(0.05)
         _mark(job, {"pause": "paused", "cancel": "cancelled"}[want])
+
+
+@contextlib.contextmanager
+def _disk_explained(folder: Path) -> Iterator[None]:
+    """Turns an OSError into a ModelError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise ModelError(
+            _("Can't write into {folder}").format(folder=folder),
+            error.strerror or str(error),
+            _("`qwen-tui doctor` checks the disk and the folders"),
+        ) from None
 
 
 def _mark(job: Path, status: str) -> None:

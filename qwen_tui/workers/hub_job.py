@@ -40,6 +40,8 @@ FRESH = 60.0
 _INTERVAL = 0.25
 _TURN_INTERVAL = 0.3
 _RATE_WINDOW = 10.0
+#: Bytes kept for the last state.
+_SPARE = 65_536
 #: Fields of the state that are still true when a download goes on.
 _KEPT = ("done", "total", "files", "files_done", "folder", "commit")
 #: What another listing may mend: the file was changed on the hub meanwhile.
@@ -78,12 +80,14 @@ class Job:
     # -- saying how it goes ------------------------------------------------------------------------
 
     def say(self, **fields: Any) -> None:
-        """Change some fields of the state, and write it."""
+        """Change some fields of the state, and write it; on a full disk the older one stays."""
         self.state.update(fields)
-        hub_queue.write_json(self.folder / "state.json", self.state)
+        with contextlib.suppress(OSError):
+            hub_queue.write_json(self.folder / "state.json", self.state)
 
     def end(self, status: str, **fields: Any) -> None:
-        """The last state."""
+        """The last state. For this one there is room, even on a disk that is full."""
+        (self.folder / "spare").unlink(missing_ok=True)
         self.say(status=status, ended_at=time.time(), rate=None, stall=None, active=[], **fields)
 
     def end_stopped(self) -> None:
@@ -100,6 +104,7 @@ class Job:
 
     def run(self) -> None:
         """All of it. Raises Failure, _StoppedError."""
+        (self.folder / "spare").write_bytes(bytes(_SPARE))
         self.await_turn()
         for is_last in (False, True):
             plan = self.list_until_answered()
@@ -252,7 +257,8 @@ class Job:
         try:
             self.watch(fetcher, files)
         finally:
-            record.write()
+            with contextlib.suppress(OSError):  # what is not recorded is hashed again
+                record.write()
         for entry in plan["files"]:
             if entry["link"]:  # also the second name of the same content
                 _link(Path(entry["link"]), Path(entry["target"]))
@@ -313,7 +319,8 @@ class Job:
         if is_last or now - self.files_written_at >= 1.0:
             self.files_written_at = now
             checked = "".join("1" if file.checked else "0" for file in files)
-            hub_queue.write_json(self.folder / "files.json", {"done": counts, "checked": checked})
+            with contextlib.suppress(OSError):
+                hub_queue.write_json(self.folder / "files.json", {"done": counts, "checked": checked})
         return sum(counts)
 
     def stall(self, fetcher: Fetcher, files: list[File], now: float) -> dict[str, Any] | None:
