@@ -72,6 +72,12 @@ class ModelShelf:
             return None
         return fit_model(model, self.box, context=context, measured=self._records.measured_for(model))
 
+    async def fit_now(self, model: LocalModel) -> ModelFit:
+        """The same; reads the hardware first where that is not done yet."""
+        if self.box is None:
+            self.box = await asyncio.to_thread(self._read_box)
+        return fit_model(model, self.box, measured=self._records.measured_for(model))
+
     def at(self, path: Path) -> LocalModel | None:
         """The model in this folder, if it was found."""
         return next((model for model in self.models if path in (model.path, model.root)), None)

@@ -489,7 +489,7 @@ async def test_searching_the_hub_reading_a_card_and_choosing_a_download(
     async def search(text: str, hub: str, *, family: str, sort: str, token: str) -> list[HubModel]:
         asked.append((text, hub, family, sort))
         if len(asked) == 1:
-            raise ModelError("The hub can't be reached", "no route", "Set MODELSCOPE_ENDPOINT")
+            raise ModelError("The hub can't be reached", "no route", "Set MODELSCOPE_ENDPOINT [red]")
         return [found("qwen/Qwen2-7B-Instruct"), found("qwen/New", task="text-generation", size=15_000_000_000)]
 
     async def card(model: str, hub: str, *, token: str) -> Card:
@@ -500,7 +500,7 @@ async def test_searching_the_hub_reading_a_card_and_choosing_a_download(
     async with room(services, (80, 24)) as (app, pilot):
         await pilot.press("shift+tab", "enter", *"qwen", "enter")
         await wait_until(pilot, lambda: "The hub can't be reached" in about(app))
-        assert "What is on this machine can be used" in about(app)
+        assert "Set MODELSCOPE_ENDPOINT [red]" in shown(app)
         await pilot.press("r")
         await wait_until(pilot, lambda: "✓ qwen/Qwen2-7B-Instruct" in shown(app))
         assert "on this machine" in about(app)

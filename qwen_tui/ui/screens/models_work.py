@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from qwen_tui.errors import ModelError, QwenTuiError
 from qwen_tui.i18n import _
 from qwen_tui.models.download_state import DownloadRequest, DownloadState
-from qwen_tui.models.fit_box import ModelFit
 from qwen_tui.models.fit_propose import Proposal, propose
 from qwen_tui.models.hub import HUBS, is_hub_id
 from qwen_tui.models.local_model import LocalModel
@@ -38,14 +37,13 @@ def profile_for(proposal: Proposal) -> Profile:
     return Profile("", proposal.model, flags=flags, environment=proposal.environment)
 
 
-def serve(part: Part, model: LocalModel) -> None:
+async def serve(part: Part, model: LocalModel) -> None:
     """Open the server's form with what the fit proposes; for a model that is not whole, the download's."""
     if not model.is_whole and model.source in HUBS and is_hub_id(model.id):
         download_again(part, model)
         return
-    found = part.qwen.services.shelf.fit_for(model) or ModelFit(model.id, "unknown", "")
     try:
-        profile = profile_for(propose(model, found))
+        profile = profile_for(propose(model, await part.qwen.services.shelf.fit_now(model)))
     except QwenTuiError as error:
         part.app.push_screen(ErrorDialog(error))
         return
@@ -80,7 +78,7 @@ async def serve_download(part: ComingPart, state: DownloadState) -> None:
     if found is None:
         part.qwen.warn(_("The model is not in {folder} any more").format(folder=state.folder))
         return
-    serve(part, found)
+    await serve(part, found)
 
 
 # Download

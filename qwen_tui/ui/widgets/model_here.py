@@ -207,7 +207,7 @@ class HerePart(Part):
 
         model = self.chosen
         if model is not None:
-            serve(self, model)
+            self.run_worker(serve(self, model), group="serve", exclusive=True)
 
     def action_card(self) -> None:
         from qwen_tui.ui.screens.models_card import CardScreen

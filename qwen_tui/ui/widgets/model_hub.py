@@ -76,7 +76,6 @@ class HubPart(Part):
         if self._error is not None:
             parts = [Content.styled(plain(self._error.title), "$text-error")]
             parts += [Content(plain(part)) for part in (self._error.why, self._error.hint) if part]
-            parts.append(Content(_("What is on this machine can be used all the same.")))
             return Content("\n").join(parts)
         model = self.chosen
         if model is not None:
@@ -86,10 +85,8 @@ class HubPart(Part):
         return Content.assemble(("/", "bold $text-accent"), "  ", _("search the hub for models"))
 
     def binding_text(self, binding: Binding) -> str:
-        if binding.action in ("card", "copy") and self.chosen is None:
+        if binding.action in ("main", "card", "copy") and self.chosen is None:
             return ""
-        if binding.action == "main" and self.chosen is None:
-            return N_("search")
         return binding.description
 
     # Searching
