@@ -14,6 +14,8 @@ from typing import Any
 
 _HEAD, _SIZE, _CHUNK, _CHUNK_END, _TRAILER, _LENGTH, _CLOSE, _WHOLE = range(8)
 _MOST = 8 * 2**20  # bytes of a head, a line, or a body that is no stream
+#: How a chunk ends that ends with an event. No event has it inside: a line end in JSON is escaped.
+_END = b"\n\n\r\n"
 _MARKS = (b'"choices":[{', b'"choices": [{')
 #: What servers say when a prompt does not fit.
 _TOO_LONG = ("maximum context length", "context length", "too long", "max_model_len", "longer than the maximum")
@@ -67,6 +69,23 @@ class Answer:
 
         data: read at `now`. The answer is how many bytes that were; the rest is for `feed`.
         """
+        size, mark, stamps = len(data), self.mark, self.stamps
+        if data[-4:] == _END:
+            # It ends where an event and its chunk end, and began where one begins: counting is enough. One event in
+            # one chunk has four line ends: the chunk's size, two of the event, the chunk's end.
+            if data.count(b"\n") == 4:
+                if mark in data:
+                    stamps.append(now)
+                    self.last_read = data
+                    return size
+            elif (count := data.count(mark)) == data.count(b"\n\n"):
+                stamps.extend([now] * count)
+                self.last_read = data
+                return size
+        return self._take_some(data, now)
+
+    def _take_some(self, data: bytes, now: float) -> int:
+        """Like `take`, chunk by chunk."""
         at, size = 0, len(data)
         mark, stamps = self.mark, self.stamps
         while at < size:
@@ -74,18 +93,16 @@ class Answer:
             try:
                 end = start + int(data[at : start - 2], 16)
             except ValueError:
-                return at
+                break
             if end + 2 > size or end == start:
-                return at
-            if data.find(b"\n\n", start, end) == end - 2 and data.find(mark, start, end) > 0:
-                stamps.append(now)
-            else:
-                count = data.count(mark, start, end)
-                if not count or data.count(b"\n\n", start, end) != count or data[end - 2 : end] != b"\n\n":
-                    return at
-                stamps.extend([now] * count)
+                break
+            count = data.count(mark, start, end)
+            if not count or data.count(b"\n\n", start, end) != count or data[end - 2 : end] != b"\n\n":
+                break
+            stamps.extend([now] * count)
             at = end + 2
-            self.last_read = data
+        if at:
+            self.last_read = data[:at]
         return at
 
     def feed(self, data: bytes, now: float) -> None:

@@ -24,7 +24,7 @@ unpack_time = struct.Struct("@ll").unpack
 READ = select.EPOLLIN | select.EPOLLRDHUP
 WRITE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP
 #: Bytes asked for at once; a chunk of a stream is some 250.
-READ_SIZE = 16384
+READ_SIZE = 65536
 #: Connections being opened at the same time.
 _OPENING_MOST = 128
 
@@ -35,11 +35,12 @@ class Connection:
     served: requests that were answered on it. unsent: what the kernel has not taken yet.
     """
 
-    __slots__ = ("answer", "due", "fd", "index", "is_open", "sent", "served", "sock", "unsent")
+    __slots__ = ("answer", "due", "fd", "index", "is_open", "receive", "sent", "served", "sock", "unsent")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fd = sock.fileno()
+        self.receive = sock.recvmsg  # looked up once: it is called for every chunk
         self.is_open = False
         self.served = 0
         self.index = -1

@@ -45,7 +45,7 @@ _RETRY = 0.02  # seconds after a connection could not be opened
 _GIVE_UP = 3  # failures to open, without one success, that are enough before the start
 _BURST = 16  # requests sent before what has arrived meanwhile is read
 _NEVER = float("inf")
-_PAUSE = 0.0005  # seconds between two looks while chunks come fast
+_PAUSE = 0.001  # seconds between two looks while chunks come fast
 _MANY = 64  # connections with news that are enough to look again at once
 _FAST = 1000  # chunks per second that are fast
 _SEND_MOST = 1e-4  # seconds that a send takes at most, unless the process is suspended in it
@@ -117,12 +117,11 @@ class Generator:
             offset = self._offset
             for fd, events in happened:
                 connection = by_fd.get(fd)
-                answer = connection.answer if connection is not None else None
-                if answer is None or connection is None or not answer.fast or is_tls:
+                if connection is None or (answer := connection.answer) is None or not answer.fast or is_tls:
                     self._happened(fd, connection, events)
                     continue
                 try:
-                    data, notes, _flags, _from = connection.sock.recvmsg(READ_SIZE, NOTES_SIZE)
+                    data, notes, _flags, _from = connection.receive(READ_SIZE, NOTES_SIZE)
                 except OSError:
                     self._happened(fd, connection, events)
                     continue
