@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
+
+from textual.pilot import Pilot
+from textual.widgets import Static
 
 from qwen_tui.errors import ModelError
 from qwen_tui.hardware.gpus import Gpu
@@ -24,8 +28,14 @@ from qwen_tui.models.fit import GIB
 from qwen_tui.models.fit_box import Box
 from qwen_tui.models.local_folders import Place
 from qwen_tui.server.model_records import ModelRecords
+from qwen_tui.ui.app import QwenApp
 from qwen_tui.ui.model_shelf import ModelShelf
+from qwen_tui.ui.screens.models import ModelsScreen
 from qwen_tui.ui.services import Services
+from qwen_tui.ui.widgets.card_view import CardView
+from qwen_tui.ui.widgets.model_coming import ComingPart
+from qwen_tui.ui.widgets.model_here import HerePart
+from tests.ui.conftest import running, wait_until
 from tests.unit.test_catalogue import make_model
 from tests.unit.test_fit_box import model
 
@@ -160,3 +170,43 @@ def with_still_models(services: Services) -> None:
         tell()
 
     services.shelf.look = services.shelf.look_at_box = look  # type: ignore[method-assign]
+
+
+def shown(app: QwenApp) -> str:
+    """Everything that the cells of the terminal say now."""
+    strips = app.screen._compositor.render_strips()
+    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
+
+
+def about(app: QwenApp) -> str:
+    """What is said of the entry under the cursor."""
+    return str(app.screen_stack[0].query_one("#about", Static).content)
+
+
+@asynccontextmanager
+async def room(services: Services, size: tuple[int, int] = (120, 40)) -> AsyncIterator[tuple[QwenApp, Pilot[None]]]:
+    """The Models room after its first look."""
+    async with running(services, "models", size) as (app, pilot):
+        await wait_until(pilot, lambda: services.shelf.box is not None and bool(about(app)))
+        yield app, pilot
+
+
+def coming(app: QwenApp) -> ComingPart:
+    return app.screen_stack[0].query_one(ComingPart)
+
+
+def card_text(app: QwenApp) -> str:
+    return app.screen.query_one(CardView).text
+
+
+async def go_to(app: QwenApp, pilot: Pilot[None], id: str) -> None:
+    """Put the cursor on the model of this id."""
+    screen = app.screen
+    assert isinstance(screen, ModelsScreen)
+    here = screen.query_one(HerePart)
+    await pilot.press("home")
+    for _model in app.services.shelf.models:
+        if here.chosen is not None and here.chosen.id == id:
+            return
+        await pilot.press("down")
+    raise AssertionError(id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,13 @@ from qwen_tui.ui.widgets import model_detail
 from qwen_tui.ui.widgets.model_part import Part
 from qwen_tui.ui.widgets.model_rows import model_row
 
+#: What the list is sorted by → its words, and what models are compared by; the order by name is the shelf's.
+_SORTS: tuple[tuple[str, Callable[[LocalModel], float]], ...] = (
+    ("", lambda _model: 0.0),
+    (N_("largest first"), lambda model: -model.size),
+    (N_("last used first"), lambda model: -(model.last_used or 0.0)),
+)
+
 
 class HerePart(Part):
     """What is here. The work on a model is done by `qwen_tui.ui.screens.models_work`."""
@@ -38,6 +46,7 @@ class HerePart(Part):
         Binding("x", "stop", N_("stop this"), id="models.stop", group=HERE),
         Binding("d", "delete", N_("delete"), id="models.delete", group=HERE),
         Binding("M", "move", N_("move"), id="models.move", group=HERE),
+        Binding("S", "sort", N_("sort"), id="models.sort", group=HERE),
         Binding("y", "copy", N_("copy path"), id="models.copy", group=HERE),
         Binding("r", "refresh", N_("refresh"), id="models.refresh", group=HERE),
     ]
@@ -49,6 +58,7 @@ class HerePart(Part):
         super().__init__(id=id)
         self._models: list[LocalModel] = []
         self._marked: list[Path] = []
+        self._sort = 0
         #: Folders that something is being downloaded into.
         self.coming: frozenset[Path] = frozenset()
         #: Model's path → the work on it that runs, and what its last verification came to.
@@ -93,6 +103,7 @@ class HerePart(Part):
             for model in self.shelf.models
             if not wanted or wanted in f"{model.id} {model.architecture} {model.quantization}".casefold()
         ]
+        self._models.sort(key=_SORTS[self._sort][1])
         self.listing.show([str(model.path) for model in self._models], self._rows)
         self.changed()
 
@@ -119,6 +130,8 @@ class HerePart(Part):
         text = f"{count}, {format_bytes(sum(roots.values()))}"
         if len(self._models) < len(models):
             text += "  " + _("{count} shown").format(count=len(self._models))
+        if self._sort:
+            text += " · " + _(_SORTS[self._sort][0])
         return text if self.shelf.looked else f"{text}  {_('looking…')}"
 
     def detail(self, width: int, height: int) -> Content:
@@ -153,7 +166,7 @@ class HerePart(Part):
 
     def binding_text(self, binding: Binding) -> str:
         model = self.chosen
-        if binding.action in ("refresh", "filter"):
+        if binding.action in ("refresh", "filter", "sort"):
             return binding.description
         if model is None:
             return ""
@@ -185,6 +198,10 @@ class HerePart(Part):
         event.stop()
         self.listing.focus()
         event.input.display = bool(event.input.value)
+
+    def action_sort(self) -> None:
+        self._sort = (self._sort + 1) % len(_SORTS)
+        self.draw()
 
     def action_mark(self) -> None:
         model = self.chosen

@@ -96,6 +96,7 @@ def model_row(
     """A model that is here. server: the one that serves it. is_coming: it is being downloaded."""
     symbol, colour, _word = light_of(model, found, is_coming=is_coming)
     state, state_colour = STATE_LOOK[server.state] if server is not None else ("", "")
+    used = time.strftime("%Y-%m-%d", time.localtime(model.last_used)) if model.last_used else ""
     columns = (
         (8, format_bytes(model.size), ""),
         (6, short_count(model.parameters) if model.parameters else "", ""),
@@ -103,6 +104,7 @@ def model_row(
         (9, kind_of_weights(model), "$foreground-muted"),
         (9, f"{model.context:,}" if model.context else "", "$foreground-muted"),
         (12, _(SOURCE_WORDS[model.source]) if model.source != "folder" else "", "$foreground-muted"),
+        (10, used, "$foreground-muted"),
     )
     lead = [("◆" if is_marked else " ", "bold $text-accent"), (f"{symbol} ", colour)]
     return _line(lead, model.id, columns, width)
