@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import _
 
+_CURRENCY = r"[^\d\s.,/+-]{0,8}"
 _PRICE = re.compile(
-    r"\s*(?P<before>[^\d\s.,]{0,8})\s*(?P<amount>\d+(?:[.,]\d+)?)\s*(?P<after>[^\d\s.,]{0,8})\s*(?:/\s*h)?\s*"
+    rf"\s*(?P<before>{_CURRENCY})\s*(?P<amount>\d+(?:[.,]\d+)?)\s*(?P<after>{_CURRENCY})\s*(?:/\s*h)?\s*"
 )
 
 

@@ -5,8 +5,8 @@
 The server (paced_server.c, built with cc) streams on a schedule and tells what really happened. Bars: 256 streams at
 100 tokens/s: mean TTFT and p99 ITL within 1.5 ms of the truth, throughput within 1 %; 1,024 at 20: within 5 ms; CPU per
 streamed token at most 0.3 of `vllm bench serve`'s, paced and at full speed; 200 requests/s in an open loop: the
-arrivals' mean and variance as asked, lateness p99 under 5 ms. With --engine (an interpreter that has vLLM) and --tokenizer (a
-model's folder) `vllm bench serve` runs in turn with it. A shared machine is noisy: every run is shown with the load and
+arrivals' mean and variance as asked, lateness p99 under 5 ms. With --engine (an interpreter that has vLLM) and
+--tokenizer (a model's folder) `vllm bench serve` runs in turn with it. A shared machine is noisy: every run is shown with the load and
 how long the client waited for a core; the best of N is compared with the bars. CPU is counted from the first request's
 beginning to the last one's end, in both.
 """
@@ -154,7 +154,8 @@ def vllm(engine: str, tokenizer: str, folder: Path, port: int, case: Case) -> Ou
     words = [
         "--base-url", f"http://127.0.0.1:{port}", "--model", "paced", "--tokenizer", tokenizer,
         "--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--dataset-name", "random",
-        "--random-input-len", "64", "--random-output-len", str(case.tokens), "--num-prompts", str(case.streams), "--ignore-eos", "--disable-tqdm",
+        "--random-input-len", "64", "--random-output-len", str(case.tokens),
+        "--num-prompts", str(case.streams), "--ignore-eos", "--disable-tqdm",
         "--save-result", "--result-dir", str(folder), "--result-filename", "vllm.json",
         "--percentile-metrics", "ttft,itl",
     ]  # fmt: skip
