@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import heapq
-import os
 import threading
 import time
 from collections import deque
@@ -23,18 +22,31 @@ if TYPE_CHECKING:
     from qwen_tui.workers.hub_files import (
         Failure,
         File,
+        Folders,
         ObsoleteError,
         Unit,
         WrongSizeError,
         check_range,
         disk_failure,
         size_of,
+        write_whole,
     )
 else:
     import hub_http
     import hub_parts
     from hub_check import Checker
-    from hub_files import Failure, File, ObsoleteError, Unit, WrongSizeError, check_range, disk_failure, size_of
+    from hub_files import (
+        Failure,
+        File,
+        Folders,
+        ObsoleteError,
+        Unit,
+        WrongSizeError,
+        check_range,
+        disk_failure,
+        size_of,
+        write_whole,
+    )  # fmt: skip
 
 #: Up to this size, in bytes, a file is fetched whole into memory.
 SMALL = 2 * 1024 * 1024
@@ -122,17 +134,21 @@ class Fetcher:
 
     def _sort_out(self) -> None:
         """Small files first: they say soonest that something is wrong, and a model without its config is nothing."""
+        folders = Folders()
         for file in sorted(self.files, key=lambda file: file.size):
-            if size_of(file.target) == file.size and not file.is_size_unknown:
-                file.done = file.size
-                if self._is_known_good(file):
-                    self._good(file)
-                else:
-                    self._checker.add(file)
-                continue
-            with contextlib.suppress(OSError):
-                file.target.unlink()  # another size: it is wrong, and must not look finished
-            file.done = hub_parts.present(file.target, file.content, file.size)
+            file.has_clients_part = folders.has(file.target, hub_parts.CLIENTS_SUFFIX)
+            if folders.has(file.target):
+                if size_of(file.target) == file.size and not file.is_size_unknown:
+                    file.done = file.size
+                    if self._is_known_good(file):
+                        self._good(file)
+                    else:
+                        self._checker.add(file)
+                    continue
+                with contextlib.suppress(OSError):
+                    file.target.unlink()  # another size: it is wrong, and must not look finished
+            if file.has_clients_part or folders.has(file.target, hub_parts.SUFFIX):
+                file.done = hub_parts.present(file.target, file.content, file.size)
             self._add(file)
 
     def _add(self, file: File, index: int = -1, *, is_first: bool = False) -> None:
@@ -182,7 +198,8 @@ class Fetcher:
             self._wake.notify_all()
 
     def _good(self, file: File) -> None:
-        hub_parts.forget_clients(file.target)
+        if file.has_clients_part:
+            hub_parts.forget_clients(file.target)
         file.done, file.checked = file.size, True
         self._on_checked(file)
         with self._wake:
@@ -264,28 +281,12 @@ class Fetcher:
         if not file.holds(digest):
             self._damaged(file, "hash")
             return
-        self._write_whole(file, data)
-        self._good(file)
-
-    def _write_whole(self, file: File, data: memoryview) -> None:
-        """Write a small file in one go, under its unfinished name first."""
         folder = file.target.parent
         if folder not in self._made:
             folder.mkdir(parents=True, exist_ok=True)
             self._made.add(folder)
-        unfinished = f"{file.target}{hub_parts.SUFFIX}"
-        try:
-            descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-            try:
-                while data:
-                    data = data[os.write(descriptor, data) :]
-            finally:
-                os.close(descriptor)
-            os.replace(unfinished, file.target)  # noqa: PTH105 - a thousand Paths take longer than the files
-        except OSError:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)  # noqa: PTH108
-            raise
+        write_whole(file.target, data)
+        self._good(file)
 
     def _whole(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> memoryview:
         response, connection = client.get(file.url)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +46,8 @@ class ObsoleteError(Exception):
 class File:
     """A file to fetch. target: where it goes. identity: its hash, "sha256:…" or "git:…", or empty.
 
-    done: bytes on the disk. checked: the hash holds. got: this run fetched bytes of it.
+    done: bytes on the disk. checked: the hash holds. got: this run fetched bytes of it. has_clients_part: the hub's own
+    client left some of it.
     """
 
     name: str
@@ -58,6 +61,7 @@ class File:
     damaged: int = 0
     generation: int = 0
     has_ranges: bool = True
+    has_clients_part: bool = False
     parts: hub_parts.PartFile | None = None
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -97,6 +101,42 @@ class Unit:
     index: int = field(compare=False, default=-1)
     generation: int = field(compare=False, default=0)
     failures: int = field(compare=False, default=0)
+
+
+class Folders:
+    """What is in the folders, each read once: with a thousand files, looking for each costs more than fetching some."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, set[str]] = {}
+
+    def has(self, file: Path, suffix: str = "") -> bool:
+        """Whether `file` is there, with `suffix` after its name."""
+        folder = file.parent
+        names = self._names.get(folder)
+        if names is None:
+            try:
+                names = {entry.name for entry in os.scandir(folder)}
+            except OSError:
+                names = set()
+            self._names[folder] = names
+        return file.name + suffix in names
+
+
+def write_whole(target: Path, data: memoryview) -> None:
+    """Write a small file in one go, under its unfinished name first. Raises OSError."""
+    unfinished = f"{target}{hub_parts.SUFFIX}"
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            while data:
+                data = data[os.write(descriptor, data) :]
+        finally:
+            os.close(descriptor)
+        os.replace(unfinished, target)  # noqa: PTH105 - a thousand Paths take longer than the files
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(unfinished)  # noqa: PTH108
+        raise
 
 
 def check_range(response: hub_http.Response, first: int, last: int, size: int) -> None:

@@ -16,7 +16,7 @@ import struct
 from pathlib import Path
 
 SUFFIX = ".parts.incomplete"
-_CLIENTS_SUFFIX = ".incomplete"
+CLIENTS_SUFFIX = ".incomplete"
 _MAGIC = b"qwen-tui parts 1"
 _HEAD = struct.Struct("<16s32sQ")
 #: The smallest part, in bytes, and the most parts of one file.
@@ -57,7 +57,7 @@ def _left_by_client(target: Path, identity: str, size: int) -> int:
     if not identity.startswith(("sha256:", "git:")):
         return 0
     try:
-        count = target.with_name(target.name + _CLIENTS_SUFFIX).stat().st_size
+        count = target.with_name(target.name + CLIENTS_SUFFIX).stat().st_size
     except OSError:
         return 0
     return count if count <= size else 0
@@ -65,7 +65,7 @@ def _left_by_client(target: Path, identity: str, size: int) -> int:
 
 def adopt(target: Path, identity: str, size: int) -> None:
     """Go on with what the hub's own client left of `target`, if it did. Raises OSError."""
-    own, theirs = path_for(target), target.with_name(target.name + _CLIENTS_SUFFIX)
+    own, theirs = path_for(target), target.with_name(target.name + CLIENTS_SUFFIX)
     count = 0 if own.exists() else _left_by_client(target, identity, size)
     if not count:
         return
@@ -103,7 +103,7 @@ def _read_note(descriptor: int, key: bytes, size: int) -> tuple[int, list[int]] 
 def forget_clients(target: Path) -> None:
     """Delete what the hub's own client left of `target`, which is whole by now."""
     with contextlib.suppress(OSError):
-        os.unlink(f"{target}{_CLIENTS_SUFFIX}")  # noqa: PTH108 - called a thousand times a second
+        os.unlink(f"{target}{CLIENTS_SUFFIX}")  # noqa: PTH108
 
 
 class PartFile:
