@@ -136,6 +136,7 @@ async def test_what_was_downloaded_is_served(services: Services, models: Path) -
     async with room(services) as (app, pilot):
         await pilot.press("tab")
         await wait_until(pilot, lambda: "enter serve" in shown(app))
+        assert "Coming  1 done" in shown(app)
         await pilot.press("enter")
         await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
         assert app.screen.query_one("#field-model", Input).value == str(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,7 +21,7 @@ from qwen_tui.ui.rooms import COMING
 from qwen_tui.ui.text import one_line
 from qwen_tui.ui.widgets.download_detail import download_lines, summary_line
 from qwen_tui.ui.widgets.model_part import Part
-from qwen_tui.ui.widgets.model_rows import download_row
+from qwen_tui.ui.widgets.model_rows import DOWNLOAD_LOOK, download_row
 
 _MOST_CONNECTIONS = 16
 
@@ -100,7 +101,10 @@ class ComingPart(Part):
         return [download_row(state, width) for state in self.states]
 
     def summary(self) -> str:
-        return summary_line(self.states).removeprefix("↓ ")
+        if self.is_alive:
+            return summary_line(self.states).removeprefix("↓ ")
+        counts = Counter(state.status for state in self.states)
+        return " · ".join(f"{count} {_(DOWNLOAD_LOOK[status][2])}" for status, count in counts.items())
 
     def detail(self, width: int, height: int) -> Content:
         state = self.chosen
