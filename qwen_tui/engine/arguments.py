@@ -68,6 +68,11 @@ class Argument:
         return self.nargs == 0
 
     @property
+    def takes_several(self) -> bool:
+        """Whether more than one word can be its value."""
+        return self.nargs in ("+", "*") or (isinstance(self.nargs, int) and self.nargs > 0)
+
+    @property
     def is_boolean_optional(self) -> bool:
         """Whether `--no-NAME` turns it off."""
         return self.action == "BooleanOptionalAction"

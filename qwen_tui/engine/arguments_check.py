@@ -7,6 +7,7 @@ The rules are argparse's, with what vLLM's FlexibleArgumentParser adds: _ for - 
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,8 @@ from qwen_tui.engine.arguments import Argument, ArgumentSchema
 from qwen_tui.i18n import _
 
 _MULTIPLIERS = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+#: Words of a search that are read closely; more are no search for a name.
+_CLOSELY_MOST = 5
 _NEGATIVE = re.compile(r"-\d+$|-\d*\.\d+$")
 
 
@@ -116,6 +119,28 @@ def suggest(schema: ArgumentSchema, name: str) -> str:
     plain = name.split("=", 1)[0].replace("_", "-")
     near = difflib.get_close_matches(plain, schema.by_name, 1, 0.6)
     return near[0] if near else ""
+
+
+def search_closely(schema: ArgumentSchema, text: str) -> tuple[list[Argument], str]:
+    """As `schema.search`; where that finds nothing, its words are read as words of one name that they are most like.
+
+    The second: the words as they were read, empty where they were searched as they stand.
+    """
+    found = schema.search(text)
+    if found or not text.strip():
+        return found, ""
+    known = sorted({part for name in schema.by_name for part in name.strip("-").split("-")})
+    parts = re.split(r"[\s_-]+", text.lower().strip(" _-"))[:_CLOSELY_MOST]
+    near = [[part] if _is_in(part, known) else difflib.get_close_matches(part, known, 3, 0.6) for part in parts]
+    names = [" ".join(argument.names) for argument in schema.arguments]
+    for words in itertools.product(*near):
+        if any(all(word in name for word in words) for name in names):
+            return schema.search(" ".join(words)), " ".join(words)
+    return [], ""
+
+
+def _is_in(part: str, known: Sequence[str]) -> bool:
+    return any(part in word for word in known)
 
 
 def read_whole_number(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 from textual.pilot import Pilot
@@ -31,6 +32,9 @@ SCHEMA = ArgumentSchema(
         Argument(("--lora-modules",), "lora_modules", "LoRA", nargs="+"),
         Argument(("--enforce-eager", "--no-enforce-eager"), "enforce_eager", "ModelConfig", nargs=0,
                  action="BooleanOptionalAction", default=False),
+        Argument(("--speculative-config",), "speculative_config", "VllmConfig", kind="json"),
+        Argument(("--seed",), "seed", "ModelConfig", kind="int", default=0),
+        Argument(("--max-model-len",), "max_model_len", "ModelConfig", kind="int"),
     ),
 )  # fmt: skip
 
@@ -101,6 +105,37 @@ async def test_a_flag_is_turned_on_and_off_with_enter_and_others_stay(services: 
         await pilot.press(*"eager", "enter", *["backspace"] * 5, *"dtype", "ctrl+x", "escape")
         await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
         assert value_of(app, "extra_args") == "--lora-modules x=/x 'y=/y z'"
+
+
+@pytest.mark.parametrize(
+    ("words", "search"),
+    [(("--speculative-config", '{"method": "it\'s"}'), "spec"), (("--seed=-3",), "seed")],
+)
+async def test_a_value_that_is_set_is_shown_as_it_is_and_enter_keeps_it(
+    services: Services, words: tuple[str, ...], search: str
+) -> None:
+    with_servers(services, ready("a", spec=ServerSpec("a", "qwen/A", extra_args=words)))
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot, "e")
+        await open_flags(app, pilot)
+        await pilot.press(*search, "enter")
+        field = app.screen.query_one("#value", Input)
+        await wait_until(pilot, lambda: app.focused is field)
+        assert field.value == (words[1] if len(words) > 1 else "-3")
+        await pilot.press("enter", "escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
+        assert shlex.split(value_of(app, "extra_args")) == list(words)
+
+
+async def test_a_search_is_read_closely_and_points_to_what_the_form_has_itself(services: Services) -> None:
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot)
+        await open_flags(app, pilot)
+        await pilot.press(*"num sqes")
+        await wait_until(pilot, lambda: "searched: “num seqs”" in text_of(app, "#title"))
+        assert "--max-num-seqs" in text_of(app, "#help")
+        app.screen.query_one("#search", Input).value = "modle len"
+        await wait_until(pilot, lambda: "in the form itself: --max-model-len" in text_of(app, "#title"))
 
 
 async def test_a_slip_in_the_extra_arguments_is_named_as_one_types(services: Services) -> None:

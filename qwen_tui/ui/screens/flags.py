@@ -16,7 +16,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from qwen_tui.engine.arguments import Argument
-from qwen_tui.engine.arguments_check import check
+from qwen_tui.engine.arguments_check import check, search_closely
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import N_, _, ngettext
 from qwen_tui.server.profiles import FlagValue, flags_of, words_of
@@ -28,6 +28,14 @@ from qwen_tui.ui.widgets.key_bar import KeyBar
 
 #: Those with a field of their own in the form, and the one that would show a secret.
 _ELSEWHERE = {*FIELD_ARGUMENTS, "--api-key"}
+
+
+class SearchField(Input):
+    """Says in the footer what enter does here."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "submit", N_("set it"), id="flags.submit", group=DO),
+    ]
 
 
 class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
@@ -57,7 +65,7 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
     def compose(self) -> ComposeResult:
         with Vertical(id="flags"):
             yield Static(id="title")
-            yield Input(placeholder=_("search: words of name, group or help"), id="search", compact=True)
+            yield SearchField(placeholder=_("search: words of name, group or help"), id="search", compact=True)
             yield OptionList(id="arguments", markup=False, compact=True)
             with VerticalScroll(id="about", can_focus=False):
                 yield Static(id="help")
@@ -88,7 +96,9 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
         """Show the arguments that the search finds, by group; those that are set first."""
         schema = self._engine.schema
         assert schema is not None
-        found = {argument.dest for argument in schema.search(self.query_one("#search", Input).value)}
+        text = self.query_one("#search", Input).value
+        hits, spelled = search_closely(schema, text)
+        found = {argument.dest for argument in hits}
         given = self._given()
         groups = {
             group: [one for one in members if one.dest in found and not _ELSEWHERE & set(one.names)]
@@ -110,16 +120,22 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
         listing.add_options(options)
         count = ngettext("{count} argument of vLLM {version}", "{count} arguments of vLLM {version}", len(every))
         title = count.format(count=len(every), version=schema.version)
-        self.query_one("#title", Static).update(Content.styled(title, "bold"))
+        hint = _("searched: “{text}”").format(text=spelled) if spelled else ""
+        fields = [one.name for one in hits if FIELD_ARGUMENTS.keys() & set(one.names)] if text.strip() else []
+        if fields:
+            hint += (" · " if hint else "") + _("in the form itself: {names}").format(names=", ".join(fields))
+        self.query_one("#title", Static).update(
+            Content.assemble((title, "bold"), (f"  {plain(hint)}" if hint else "", "$text-warning"))
+        )
         same = [place for place, row in enumerate(self._rows) if row is not None and row == chosen and self._is_filled]
         first = next((place for place, row in enumerate(self._rows) if row is not None), None)
         self._is_filled = True
         listing.highlighted = same[0] if same else first
         self._explain()
 
-    def _row(self, argument: Argument, given: dict[str, str]) -> Content:
+    def _row(self, argument: Argument, given: dict[str, list[str]]) -> Content:
         if argument.dest in given:
-            return Content.assemble(("● ", "$text-success"), one_line(given[argument.dest]))
+            return Content.assemble(("● ", "$text-success"), one_line(shlex.join(given[argument.dest])))
         return Content.assemble("  ", argument.name, (f"  {one_line(argument.type_words)}", "$foreground-muted"))
 
     @property
@@ -128,7 +144,7 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
         index = self.query_one("#arguments", OptionList).highlighted
         return self._rows[index] if index is not None and index < len(self._rows) else None
 
-    def _given(self) -> dict[str, str]:
+    def _given(self) -> dict[str, list[str]]:
         """dest → its words, of the arguments that are set."""
         schema = self._engine.schema
         names = schema.by_name if schema is not None else {}
@@ -137,8 +153,15 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
             words = words_of(name, value)
             argument = names.get(words[0].split("=")[0].split(".")[0])
             if argument is not None:
-                given[argument.dest] = " ".join(words)
+                given[argument.dest] = words
         return given
+
+    def _value_of(self, argument: Argument) -> str:
+        """The value that it is set to, as it is typed here."""
+        first, *values = self._given().get(argument.dest, [""])
+        _name, equals, value = first.partition("=")
+        values = [value, *values] if equals else values
+        return shlex.join(values) if argument.takes_several else " ".join(values)
 
     def _flags(self) -> dict[str, FlagValue]:
         try:
@@ -166,8 +189,7 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
         self.query_one("#about", VerticalScroll).scroll_home(animate=False)
         if field.display:
             field.placeholder = _("value of {name}: {type}").format(name=argument.name, type=argument.type_words)
-            words = shlex.split(self._given().get(argument.dest, "")) if argument.dest in self._given() else []
-            field.value = " ".join(words[1:]) if words else ""
+            field.value = self._value_of(argument)
 
     def _complain(self, text: str) -> None:
         problem = self.query_one("#problem", Static)
@@ -217,7 +239,7 @@ class FlagsScreen(ModalScreen[list[str] | None], inherit_bindings=False):
         if argument is None:
             return []
         try:
-            values = shlex.split(value) if argument.nargs in ("+", "*") or isinstance(argument.nargs, int) else [value]
+            values = shlex.split(value) if argument.takes_several else [value]
         except ValueError:
             values = [value]
         if len(values) == 1 and values[0].startswith("-"):
