@@ -15,7 +15,7 @@ from typing import Any
 _HEAD, _SIZE, _CHUNK, _CHUNK_END, _TRAILER, _LENGTH, _CLOSE, _WHOLE = range(8)
 _MOST = 8 * 2**20  # bytes of a head, a line, or a body that is no stream
 #: How a chunk ends that ends with an event. No event has it inside: a line end in JSON is escaped.
-_END = b"\n\n\r\n"
+EVENT_END = b"\n\n\r\n"
 _MARKS = (b'"choices":[{', b'"choices": [{')
 #: What servers say when a prompt does not fit.
 _TOO_LONG = ("maximum context length", "context length", "too long", "max_model_len", "longer than the maximum")
@@ -34,9 +34,9 @@ class Answer:
     """
 
     __slots__ = (
-        "_body", "_chunked", "_data", "_left", "_line", "_pending", "_state", "_streams", "begun", "completion_tokens",
-        "done", "error", "fast", "first_text", "is_whole", "keeps_alive", "last_read", "mark", "prompt_tokens",
-        "stamps", "status", "text",
+        "_body", "_chunked", "_data", "_left", "_line", "_pending", "_state", "_streams", "begun", "carry",
+        "completion_tokens", "done", "error", "fast", "first_text", "is_whole", "keeps_alive", "last_read", "mark",
+        "prompt_tokens", "stamps", "status", "text",
     )  # fmt: skip
 
     def __init__(self, keep_text: bool = False) -> None:
@@ -54,6 +54,8 @@ class Answer:
         #: Whether the next read may be tried with `take`.
         self.fast = False
         self.mark = b""
+        #: The beginning of an event that `take` saw only a part of.
+        self.carry = b""
         self.last_read = b""
         self._state = _HEAD
         self._pending = b""
@@ -64,46 +66,27 @@ class Answer:
         self._data: list[bytes] = []
         self._body = bytearray()
 
-    def take(self, data: bytes, now: float) -> int:
-        """Note as many whole chunks, made of whole events that carry a choice each, as `data` begins with.
+    def take(self, data: bytes, now: float) -> bytes:
+        """Note what of `data`, read at `now`, is whole chunks of whole events that carry a choice each.
 
-        data: read at `now`. The answer is how many bytes that were; the rest is for `feed`.
+        The answer is what is left for `feed`; empty if nothing is. Only for an answer that is `fast` or has a `carry`.
         """
-        size, mark, stamps = len(data), self.mark, self.stamps
-        if data[-4:] == _END:
-            # It ends where an event and its chunk end, and began where one begins: counting is enough. One event in
-            # one chunk has four line ends: the chunk's size, two of the event, the chunk's end.
-            if data.count(b"\n") == 4:
-                if mark in data:
-                    stamps.append(now)
-                    self.last_read = data
-                    return size
-            elif (count := data.count(mark)) == data.count(b"\n\n"):
-                stamps.extend([now] * count)
-                self.last_read = data
-                return size
-        return self._take_some(data, now)
-
-    def _take_some(self, data: bytes, now: float) -> int:
-        """Like `take`, chunk by chunk."""
-        at, size = 0, len(data)
-        mark, stamps = self.mark, self.stamps
-        while at < size:
-            start = data.find(b"\r\n", at, at + 12) + 2
-            try:
-                end = start + int(data[at : start - 2], 16)
-            except ValueError:
-                break
-            if end + 2 > size or end == start:
-                break
-            count = data.count(mark, start, end)
-            if not count or data.count(b"\n\n", start, end) != count or data[end - 2 : end] != b"\n\n":
-                break
-            stamps.extend([now] * count)
-            at = end + 2
-        if at:
-            self.last_read = data[:at]
-        return at
+        if self.carry:
+            data = self.carry + data
+            self.carry = b""
+        # It began where a chunk begins. Up to where an event and its chunk end, counting is enough.
+        end = len(data) if data[-4:] == EVENT_END else data.rfind(EVENT_END) + 4
+        count = data.count(self.mark, 0, end)
+        if end < 4 or count != data.count(b"\n\n", 0, end):
+            return data
+        self.stamps.extend([now] * count)
+        self.last_read = data
+        rest = data[end:]
+        if rest and (rest[-1:] != b"\n" or (b"{" in rest and rest[-2:] != b"\r\n")):
+            # Cut in the middle of a line: there is more to come for certain.
+            self.carry, rest = rest, b""
+        self.fast = not self.carry
+        return rest
 
     def feed(self, data: bytes, now: float) -> None:
         """Take `data`, read at `now`. Raises MalformedError."""

@@ -11,11 +11,15 @@ import select
 import socket
 import ssl
 import struct
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qwen_tui.workers.bench_answer import Answer
+    from qwen_tui.workers.bench_record import Record
+else:
+    from bench_record import Record
 
 #: Ask the kernel when bytes arrived. Source: linux/socket.h, the same on x86-64 and arm64; Python has no name for it.
 SO_TIMESTAMPNS = 35
@@ -27,6 +31,8 @@ WRITE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP
 READ_SIZE = 65536
 #: Connections being opened at the same time.
 _OPENING_MOST = 128
+#: Failures to open, without one success, that are enough.
+_GIVE_UP = 3
 
 
 class Connection:
@@ -71,6 +77,11 @@ class Connection:
         """Whether TLS holds decrypted bytes that the kernel no longer tells of."""
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
+    @property
+    def last_sign(self) -> float:
+        """When its request was sent, or the last chunk came."""
+        return self.answer.stamps[-1] if self.answer is not None and self.answer.stamps else self.sent
+
     def write(self) -> bool:
         """Hand over what is unsent; whether the kernel has all of it. Raises OSError."""
         while self.unsent:
@@ -81,6 +92,25 @@ class Connection:
             self.unsent = memoryview(self.unsent)[count:]
         self.unsent = b""
         return True
+
+    def record(self, now: float, kind: str, message: str) -> Record:
+        """What became of the request on it, which has ended now."""
+        answer = self.answer
+        assert answer is not None
+        return Record(
+            self.index,
+            kind,
+            self.due,
+            self.sent,
+            now,
+            answer.first_text,
+            answer.status,
+            answer.prompt_tokens,
+            answer.completion_tokens,
+            answer.stamps,
+            message,
+            "".join(answer.text or ()),
+        )
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -107,6 +137,17 @@ class Connections:
         self.opened = 0
         self.failed = 0
         self.problem = ""
+
+    def open_first(self, count: int) -> None:
+        """Open `count`; returns when they are open or can't be."""
+        deadline = time.monotonic() + 30
+        while self.opened < count and time.monotonic() < deadline:
+            if self.failed > (_GIVE_UP if not self.opened else count):
+                return
+            self.want(count - self.opened - self.opening)
+            for fd, _events in self._poll.poll(0.2):
+                if connection := self.by_fd.get(fd):
+                    self.go_on_opening(connection)
 
     def want(self, count: int) -> None:
         """Begin to open `count` more, as far as that many may be on their way at once."""

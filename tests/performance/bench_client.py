@@ -6,9 +6,9 @@ The server (paced_server.c, built with cc) streams on a schedule and tells what 
 100 tokens/s: mean TTFT and p99 ITL within 1.5 ms of the truth, throughput within 1 %; 1,024 at 20: within 5 ms; CPU per
 streamed token at most 0.3 of `vllm bench serve`'s, paced and at full speed; 200 requests/s in an open loop: the
 arrivals' mean and variance as asked, lateness p99 under 5 ms. With --engine (an interpreter that has vLLM) and
---tokenizer (a model's folder) `vllm bench serve` runs in turn with it. A shared machine is noisy: every run is shown with the load and
-how long the client waited for a core; the best of N is compared with the bars. CPU is counted from the first request's
-beginning to the last one's end, in both.
+--tokenizer (a model's folder) `vllm bench serve` runs in turn with it. A shared machine is noisy: each run is shown
+with the load and how long the client waited for a core; the best of N is compared with the bars. CPU is counted from
+the first request's beginning to the last one's end, in both. At full speed the truth is only how fast the server wrote.
 """
 
 from __future__ import annotations

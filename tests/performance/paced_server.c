@@ -126,7 +126,7 @@ static void request(int fd, struct stream *s) {
   length = field && field < body ? strtoul(field + 15, NULL, 10) : 0;
   if (s->have < (size_t)(body - s->in) + length) return;
   s->have = 0; /* no client here sends a request before it has its answer */
-  if (!strncmp(s->in, "POST", 4)) {
+  if (!strncmp(s->in, "POST /v1/", 9)) {
     static const char answer[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n";
     field = strstr(body, "\"max_tokens\"");
     if (!field) field = strstr(body, "\"max_completion_tokens\"");

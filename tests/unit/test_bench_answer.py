@@ -43,9 +43,9 @@ def whole(spaced: bool = False) -> bytes:
 def read(answer: Answer, pieces: list[bytes]) -> Answer:
     """As the generator does: what can be taken is taken, the rest is fed. Read number n comes at second n."""
     for number, piece in enumerate(pieces):
-        taken = answer.take(piece, float(number)) if answer.fast else 0
-        if taken < len(piece):
-            answer.feed(piece[taken:], float(number))
+        rest = answer.take(piece, float(number)) if answer.fast or answer.carry else piece
+        if rest:
+            answer.feed(rest, float(number))
     answer.finish()
     return answer
 
@@ -58,10 +58,10 @@ def test_one_event_a_read_is_taken_without_decoding(spaced: bool) -> None:
     assert answer.fast
     for number in range(2, 5):
         piece = framed(event(choice("b"), spaced))
-        assert answer.take(piece, float(number)) == len(piece)
+        assert answer.take(piece, float(number)) == b""
     assert list(answer.stamps) == [1.0, 2.0, 3.0, 4.0]
     rest = framed(event(USAGE, spaced), DONE) + END
-    assert answer.take(rest, 5.0) == 0
+    assert answer.take(rest, 5.0) == rest
     answer.feed(rest, 5.0)
     assert answer.outcome == ("ok", "")
     assert (answer.prompt_tokens, answer.completion_tokens, answer.keeps_alive) == (9, 5, True)
@@ -72,7 +72,7 @@ def test_several_chunks_and_several_events_in_one_read_count_one_by_one() -> Non
     answer.feed(HEAD + framed(event(choice("a"))), 1.0)
     two_in_one = event(choice("b")) + event(choice("c"))
     piece = framed(event(choice("d")), two_in_one)
-    assert answer.take(piece, 2.0) == len(piece)
+    assert answer.take(piece, 2.0) == b""
     assert list(answer.stamps) == [1.0, 2.0, 2.0, 2.0]
 
 
@@ -87,6 +87,16 @@ def test_however_it_is_cut_it_says_the_same(cuts: list[int], spaced: bool) -> No
     assert list(answer.stamps) == sorted(answer.stamps)
     assert answer.completion_tokens == 5
     assert answer.is_whole
+
+
+def test_a_fast_stream_cut_anywhere_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = read(Answer(), [HEAD, framed(event(choice("a")))])
+    monkeypatch.setattr(Answer, "feed", lambda *_: pytest.fail("decoded"))
+    data = framed(*[event(choice(f"word {number}")) for number in range(200)])
+    for start in range(0, len(data), 1000):
+        assert answer.take(data[start : start + 1000], 2.0 + start) == b""
+    assert len(answer.stamps) == 201
+    assert list(answer.stamps) == sorted(answer.stamps)
 
 
 def test_first_text_is_not_the_first_chunk() -> None:

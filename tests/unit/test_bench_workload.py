@@ -117,7 +117,8 @@ def make_run(level: int = 1, ttft: float = 0.1, tokens: int = 10, limits: Limits
     figures = figures_of(records, limits)
     run = Run(
         new_id(), 1.8e9, "http://h/v1", "m", "chat", Workload(), Load(streams=level, count=level),
-        limits or Limits(), 1, figures, ClientHealth((ProcessHealth(cpu=0.1, wall=1.0),)), about={"engine_version": "0.32.0"},
+        limits or Limits(), 1, figures, ClientHealth((ProcessHealth(cpu=0.1, wall=1.0),)),
+        about={"engine_version": "0.32.0"},
     )  # fmt: skip
     return replace(run, **more)
 
