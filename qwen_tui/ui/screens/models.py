@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import ClassVar
 
 from textual import events
@@ -77,7 +78,7 @@ class ModelsScreen(RoomScreen):
 
     # The parts
 
-    @property
+    @cached_property
     def _parts(self) -> list[Part]:
         return list(self.query(Part))
 
