@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
@@ -25,6 +26,8 @@ from qwen_tui.ui.widgets.prose import Prose
 
 #: Seconds between two looks: while something is done, and while not.
 _BUSY, _IDLE = 0.3, 2.0
+#: Seconds after which the models are looked for anew when the room is shown again.
+_OLD = 30.0
 #: Rows and columns from which the lists of all parts are shown.
 _TALL, _WIDE = 34, 100
 
@@ -75,6 +78,11 @@ class ModelsScreen(RoomScreen):
         self._here.draw()
         self._here.look()
         self._tick()
+
+    def on_screen_resume(self) -> None:
+        # What was downloaded or deleted by other means is seen without asking.
+        if self.is_mounted and time.monotonic() - self._here.looked_at > _OLD:
+            self._here.look()
 
     # The parts
 

@@ -76,7 +76,8 @@ async def serve_download(part: ComingPart, state: DownloadState) -> None:
         await shelf.look(part.changed)
         found = shelf.at(state.folder) if state.folder is not None else None
     if found is None:
-        part.qwen.warn(_("The model is not in {folder} any more").format(folder=state.folder))
+        folder = one_line(str(state.folder or ""))
+        part.qwen.warn(_("The model is not in {folder} any more").format(folder=folder))
         return
     await serve(part, found)
 
@@ -151,7 +152,7 @@ async def verify(part: HerePart, model: LocalModel) -> None:
         try:
             part.verified[model.path] = await verify_model(paths, target, tell)
         except ModelError as error:
-            part.qwen.warn("\n".join(filter(None, (error.title, _("It is checked against what is known here.")))))
+            part.qwen.warn(f"{one_line(error.title)}\n" + _("It is checked against what is known here."))
             part.verified[model.path] = await verify_model(paths, target, tell, offline=True)
     except QwenTuiError as error:
         part.verified[model.path] = error
@@ -178,7 +179,7 @@ async def move(part: HerePart, model: LocalModel) -> None:
         moved = await move_model(model, folder, tell, await in_use(part.qwen))
         remember_folder(part.qwen, folder)
         part.listing.select(str(moved))
-        part.notify(_("It is in {folder} now").format(folder=moved), markup=False)
+        part.notify(_("It is in {folder} now").format(folder=one_line(str(moved))), markup=False)
     except QwenTuiError as error:
         part.app.push_screen(ErrorDialog(error))
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -59,6 +60,7 @@ class HerePart(Part):
         self._models: list[LocalModel] = []
         self._marked: list[Path] = []
         self._sort = 0
+        self.looked_at = 0.0
         #: Folders that something is being downloaded into.
         self.coming: frozenset[Path] = frozenset()
         #: Model's path → the work on it that runs, and what its last verification came to.
@@ -268,6 +270,7 @@ class HerePart(Part):
 
     def look(self) -> None:
         """Find the models anew."""
+        self.looked_at = time.monotonic()
         self.run_worker(self.shelf.look(self._tell), group="look", exclusive=True)
 
     def look_at_box(self) -> None:
