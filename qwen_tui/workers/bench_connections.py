@@ -28,7 +28,7 @@ unpack_time = struct.Struct("@ll").unpack
 READ = select.EPOLLIN | select.EPOLLRDHUP
 WRITE = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP
 #: Bytes asked for at once; a chunk of a stream is some 250.
-READ_SIZE = 65536
+READ_SIZE = 16384
 #: Connections being opened at the same time.
 _OPENING_MOST = 128
 #: Failures to open, without one success, that are enough.

@@ -44,7 +44,8 @@ _TICK = 0.2  # seconds between two messages to the parent
 _RETRY = 0.02  # seconds after a connection could not be opened
 _BURST = 16  # requests sent before what has arrived meanwhile is read
 _NEVER = float("inf")
-_PAUSE = 0.001  # seconds between two looks while chunks come fast
+_PAUSE = 0.0005  # seconds between two looks while chunks come fast
+_LONG_PAUSE = 0.002  # while every stream has more than one in a millisecond, which no clock here tells apart
 _MANY = 64  # connections with news that are enough to look again at once
 _FAST = 1000  # chunks per second that are fast
 _SEND_MOST = 1e-4  # seconds that a send takes at most, unless the process is suspended in it
@@ -83,8 +84,8 @@ class Generator:
         self._chunks = 0
         self._resent = 0
         self._chunks_before = 0
-        self._is_busy = False
-        self._can_pause = not self._connections.is_tls
+        self._pause = 0.0
+        self._many = _MANY
         self._offset = time.time() - monotonic()  # of the wall clock, by which the kernel notes arrivals
         self._commands = b""
 
@@ -136,9 +137,9 @@ class Generator:
                 if now >= tick_at:
                     tick_at = now + _TICK
                     self._tick(now)
-            elif self._is_busy and len(happened) < _MANY:
+            elif self._pause and len(happened) < self._many:
                 # The kernel notes when bytes arrive: read a few streams' at once instead of waking for each.
-                time.sleep(_PAUSE)
+                time.sleep(self._pause)
 
     def _wait(self, until: float) -> list[tuple[int, int]]:
         """What has happened, at once or by `until`. epoll counts in milliseconds; the last one is select's."""
@@ -320,10 +321,10 @@ class Generator:
         self._flush()
         self._offset = time.time() - monotonic()
         if not self._running:
-            self._is_busy = False
+            self._pause = 0.0
             return
         chunks = self._chunks + sum(len(c.answer.stamps) for c in self._active if c.answer is not None)
-        self._is_busy = self._can_pause and chunks - self._chunks_before > _FAST * _TICK
+        self._choose_pause((chunks - self._chunks_before) / _TICK)
         self._chunks_before = chunks
         self._outbox.say(
             "batch", running=len(self._active), chunks=chunks, written=self._written, at=now - self._zero,
@@ -331,6 +332,13 @@ class Generator:
         )  # fmt: skip
         if not self._active and self._next < 0 and (now >= self._until or self._work.is_done):
             self._drained()
+
+    def _choose_pause(self, rate: float) -> None:
+        """How long to wait between two looks, for so many chunks a second."""
+        is_flood = rate > 1000 * max(1, len(self._active))
+        can_wait = rate > _FAST and not self._connections.is_tls
+        self._pause = 0.0 if not can_wait else _LONG_PAUSE if is_flood else _PAUSE
+        self._many = 10**9 if is_flood else _MANY
 
     def _flush(self) -> None:
         if self._records:
