@@ -17,7 +17,7 @@ from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import write_private
 from qwen_tui.server import processes
 from qwen_tui.server.spec import ServerSpec
-from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
+from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus
 
 #: Seconds that the recorded start may differ from the process's own before the clock counts as changed.
 _CLOCK_STEP = 2.0
@@ -182,10 +182,14 @@ def find(servers: Path, name: str) -> Record:
     return record
 
 
-def mark_ready(record: Record) -> None:
-    """Remember, for other processes too, that this start of the server has answered."""
+def mark_ready(record: Record, phases: Sequence[tuple[Phase, float]] = ()) -> None:
+    """Remember, for other processes too, that this start of the server has answered.
+
+    phases: the seconds that each took, where somebody watched them all.
+    """
+    spent = [[phase.value, round(seconds, 3)] for phase, seconds in phases]
     with contextlib.suppress(OSError):  # on a full disk it is asked again at every look
-        write_private(record.folder / "ready.json", json.dumps({"run": list(record.run)}))
+        write_private(record.folder / "ready.json", json.dumps({"run": list(record.run), "phases": spent}))
         working = {"spec": record.launch["spec"], "engine": record.launch["engine"]["python"]}
         write_private(record.folder.parent / LAST_WORKING, json.dumps(working, ensure_ascii=False))
 
@@ -197,6 +201,17 @@ def last_working(servers: Path) -> tuple[ServerSpec, str] | None:
         return ServerSpec.from_json(data["spec"]), str(data["engine"])
     except (KeyError, TypeError):
         return None
+
+
+def ready_phases(record: Record) -> tuple[tuple[Phase, float], ...]:
+    """What each phase of this start took, in seconds; nothing where it was not ready or nobody watched."""
+    data = _read_json(record.folder / "ready.json")
+    if data.get("run") != list(record.run):
+        return ()
+    try:
+        return tuple((Phase(phase), float(seconds)) for phase, seconds in data.get("phases", ()))
+    except (TypeError, ValueError):
+        return ()
 
 
 def was_ready(record: Record) -> bool:

@@ -92,6 +92,8 @@ class Servers:
         self._history = StartHistory(paths.state / "starts.json")
         self._health = Health()
         self._starts: dict[str, _Start] = {}
+        #: Name → run and phases of a start that another process watched.
+        self._ended_starts: dict[str, tuple[tuple[str, int], tuple[tuple[Phase, float], ...]]] = {}
         self._causes: dict[tuple[str, int, bool], str] = {}
 
     async def close(self) -> None:
@@ -156,20 +158,30 @@ class Servers:
             return dataclasses.replace(status, cause=self._causes.get(_end_of(record), ""))
         if status.state is ServerState.STARTING and not record.launching:
             return dataclasses.replace(status, start=self._start_of(record).look())
-        known = self._starts.get(status.name)
-        if status.state is ServerState.READY and known is not None and known.last is Phase.READY:
-            done = StartProgress(
-                Phase.READY, elapsed=sum(s for _p, s in known.passed), eta=0.0, phases=tuple(known.passed)
-            )
-            return dataclasses.replace(status, start=done)
+        if status.state is ServerState.READY:
+            return dataclasses.replace(status, start=self._start_that_was(record))
         return status
+
+    def _start_that_was(self, record: registry.Record) -> StartProgress | None:
+        """What is known of the start of a server that is ready, whoever watched it."""
+        name, known = record.folder.name, self._starts.get(record.folder.name)
+        if known is not None and known.run == record.run and known.last is Phase.READY:
+            phases = tuple(known.passed)
+        elif self._ended_starts.get(name, (None,))[0] == record.run:
+            phases = self._ended_starts[name][1]
+        else:
+            phases = registry.ready_phases(record)
+            self._ended_starts[name] = record.run, phases
+        if not phases:
+            return None
+        return StartProgress(Phase.READY, elapsed=sum(s for _p, s in phases), eta=0.0, phases=phases)
 
     def _became_ready(self, record: registry.Record) -> None:
         """Note that this start is over, for other processes and for the ETA of the next one."""
         start = self._start_of(record)
         start.look()
         progress = start.finish()
-        registry.mark_ready(record)
+        registry.mark_ready(record, progress.phases if start.was_watched else ())
         if start.was_watched:
             self._history.record(kind_of_start(record.spec, record.launch["engine"]["version"]), progress.phases)
 
@@ -275,6 +287,7 @@ class Servers:
                 raise ServerError(_("“{name}” runs; stop it first").format(name=name))
             shutil.rmtree(record.folder)
         self._starts.pop(name, None)
+        self._ended_starts.pop(name, None)
 
 
 def _end_of(record: registry.Record) -> tuple[str, int, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import pytest
 from textual.widgets import Button, Input
@@ -17,7 +18,7 @@ from qwen_tui.ui.screens.server_form import ServerForm
 from qwen_tui.ui.screens.servers import ServersScreen
 from qwen_tui.ui.services import Services
 
-from .conftest import ENGINE, ready, running, wait_until, with_servers
+from .conftest import ENGINE, ready, running, stopped, wait_until, with_servers
 from .looking import SMALL, WIDE, Snapshot, open_form, picture, plans, text_of
 
 __all__ = ["plans"]  # a fixture of every test here
@@ -120,6 +121,19 @@ async def test_without_an_engine_the_form_shows_the_command_and_how_to_get_one(s
         await pilot.pause()
         assert isinstance(app.screen, ServerForm)
     assert not any(call[0] == "start" for call in fake.calls)
+
+
+@pytest.mark.parametrize("python", [sys.executable, "/no/such/python"])
+async def test_editing_keeps_the_engine_that_the_server_ran_with(services: Services, python: str) -> None:
+    with_servers(services, stopped("a", engine_python=python))
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot, "e")
+        field = app.screen.query_one("#field-engine", Input)
+        if python == sys.executable:
+            await wait_until(pilot, lambda: field.value == python)
+        assert field.value == (python if python == sys.executable else "")
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.screen, ServerForm))
 
 
 async def test_the_form_copies_the_command(services: Services) -> None:

@@ -13,7 +13,7 @@ from qwen_tui.errors import EngineNotFound
 from qwen_tui.paths import Paths
 from qwen_tui.server import registry
 from qwen_tui.server.spec import ServerSpec
-from qwen_tui.server.status import ExitRecord, ServerState, ServerStatus
+from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus, StartProgress
 from qwen_tui.ui.screens.dialogs import Choice, Confirm, ErrorDialog
 from qwen_tui.ui.screens.help import HelpScreen
 from qwen_tui.ui.screens.room import RoomScreen
@@ -249,6 +249,28 @@ async def test_the_cursor_stays_on_its_server_while_the_list_changes(services: S
         assert chosen.name == "c"
         assert app.target is not None
         assert app.target.name == "c"
+
+
+# What a server that is ready tells
+
+
+async def test_it_tells_the_way_from_elsewhere_and_what_its_start_took_and_copies_the_key(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.9 50000 10.0.0.1 2222")
+    spec = ServerSpec("tiny", "qwen/tiny", host="0.0.0.0", port=8001)
+    start = StartProgress(Phase.READY, elapsed=62.0, eta=0.0, phases=((Phase.SPAWN, 20.0), (Phase.WEIGHTS, 42.0)))
+    with_servers(services, ready("tiny", spec=spec, api_key="k-secret", start=start))
+    async with running(services) as (app, pilot):
+        await wait_until(pilot, lambda: "-L 8001:127.0.0.1:8001" in text_of(app, "#facts"))
+        facts = text_of(app, "#facts")
+        assert "was ready after 1 min 02 s" in facts
+        assert "loading weights 42 s" in facts
+        assert "k-secret" not in shown(app)
+        await pilot.press("Y")
+        assert app.clipboard.startswith("ssh -N -p 2222 -L 8001:127.0.0.1:8001 ")
+        await pilot.press("K")
+        assert app.clipboard == "k-secret"
 
 
 # What worked last

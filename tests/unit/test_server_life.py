@@ -49,8 +49,13 @@ async def test_start_reports_phases_then_is_ready(
     phases = [progress.phase for progress in seen]
     assert phases == sorted(phases, key=list(Phase).index)
     assert Phase.WEIGHTS in phases
-    # A second look by somebody else sees the same.
-    assert Servers(paths).get("fake").state is ServerState.READY
+    # A second look by somebody else sees the same, and what each phase took.
+    other = Servers(paths).get("fake")
+    assert other.state is ServerState.READY
+    assert status.start is not None
+    assert other.start is not None
+    assert [phase for phase, _seconds in other.start.phases] == [phase for phase, _seconds in status.start.phases]
+    assert other.start.elapsed == pytest.approx(status.start.elapsed, abs=0.01)
     assert {s.command for s in run_processes(paths)} >= {"VLLM::EngineCor", "VLLM::Worker"}
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
@@ -79,6 +81,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         else:
             self._first = FormState({"host": "127.0.0.1"})
         self._engine = EngineOfForm()
+        self._ran_with = edit.engine_python if edit is not None else ""
         self._touched: set[str] = set()
         self._begun = self._first
         self._read = Reading(ServerSpec("-", "MODEL"), "", frozenset(), ())
@@ -209,6 +212,8 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         await self._engine.find(services, self._read.engine)
         if not self.is_attached:
             return
+        if await self._name_engine():
+            return  # the field has changed, and it is looked for anew
         self._draw()
         engine = self._engine.engine
         if engine is None:
@@ -218,6 +223,18 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self._learning = engine
             self.run_worker(self._learn(), group="learn", exclusive=True)
         await self._make_verdict(engine)
+
+    async def _name_engine(self) -> bool:
+        """Put the engine that the edited server ran with into its field, where that is another than the usual one."""
+        python, self._ran_with = self._ran_with, ""
+        usual = str(self._engine.engine.python) if self._engine.engine is not None else ""
+        if not python or python == usual or self._read.engine or not await asyncio.to_thread(Path(python).exists):
+            return False
+        untouched = self._state() == self._begun
+        self.query_one("#field-engine", Input).value = plain(python)
+        if untouched:
+            self._begun = self._state()
+        return True
 
     async def _learn(self) -> None:
         await self._engine.learn(self._qwen.services.paths, self._draw_engine)
@@ -304,8 +321,10 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self._draw_engine()
             if self._engine.engine is None:
                 return  # the form says so
-            if self._edit is not None and self._edit.state.is_alive and not await ask_and_stop(self._qwen, self._edit):
-                return
+            if self._edit is not None and self._edit.state.is_alive:
+                if not await ask_and_stop(self._qwen, self._edit):
+                    return
+                self._edit = self._qwen.services.servers.get(self._edit.name)
             self._set("#trouble", Content.styled(_("starting…"), "$foreground-muted"))
             outcome = await plan_and_start(self._qwen, spec, engine=self._engine.engine, schema=self._engine.schema)
         except QwenTuiError as error:

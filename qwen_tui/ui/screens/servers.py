@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.content import Content
 
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
@@ -23,6 +22,7 @@ from qwen_tui.ui.text import one_line
 from qwen_tui.ui.widgets import server_detail
 from qwen_tui.ui.widgets.entry_detail import EntryDetail
 from qwen_tui.ui.widgets.failure_card import Found
+from qwen_tui.ui.widgets.other_details import empty_text
 from qwen_tui.ui.widgets.prose import Prose
 from qwen_tui.ui.widgets.server_list import Entry, ServerList
 
@@ -44,6 +44,8 @@ class ServersScreen(RoomScreen):
         Binding("x", "stop", N_("stop"), id="servers.stop", group=DO),
         Binding("e", "edit", N_("edit"), id="servers.edit", group=DO),
         Binding("y", "copy_command", N_("copy command"), id="servers.copy_command", group=DO),
+        Binding("Y", "copy_ssh", N_("copy the ssh line"), id="servers.copy_ssh", group=DO, show=False),
+        Binding("K", "copy_key", N_("copy the API key"), id="servers.copy_key", group=DO, show=False),
         Binding("d", "delete", N_("delete"), id="servers.delete", group=DO),
         Binding(
             "pagedown", "scroll_detail(1)", N_("scroll the details"), id="servers.page_down", show=False, group=MOVE
@@ -118,7 +120,7 @@ class ServersScreen(RoomScreen):
         begin_at = ("server", target.name) if target else None
         self.query_one(ServerList).show(entries, self.qwen.services.clock(), begin_at)
         if not entries:
-            self.query_one("#empty", Prose).update(_empty_text())
+            self.query_one("#empty", Prose).update(empty_text())
         self._draw_detail()
         self.refresh_bindings()
 
@@ -211,7 +213,8 @@ class ServersScreen(RoomScreen):
             await self.qwen.refresh_servers()
             return
         if outcome.edit:
-            self._open_form(spec=outcome.spec)
+            known = (status for status in self.qwen.statuses if status.name == outcome.spec.name)
+            self._open_form(next(known, None), spec=outcome.spec)
         await self._started(outcome.name)
 
     def action_mend(self) -> None:
@@ -354,6 +357,19 @@ class ServersScreen(RoomScreen):
             self.app.copy_to_clipboard(server_detail.command(self.chosen))
             self.notify(_("The command is copied"), markup=False)
 
+    def action_copy_ssh(self) -> None:
+        from qwen_tui.server.reach import ssh_line
+
+        if self.chosen is not None:
+            self.app.copy_to_clipboard(ssh_line(self.chosen.spec))
+            self.notify(_("The ssh line is copied: run it on your own machine"), markup=False)
+
+    def action_copy_key(self) -> None:
+        key = self.chosen.api_key if self.chosen is not None else None
+        if key:
+            self.app.copy_to_clipboard(key)
+        self.notify(_("The API key is copied") if key else _("It needs no API key"), markup=False)
+
     def action_scroll_detail(self, pages: int) -> None:
         detail = self.query_one(EntryDetail)
         detail.scroll_relative(y=pages * max(1, detail.size.height - 2), animate=False)
@@ -362,25 +378,3 @@ class ServersScreen(RoomScreen):
         self.run_worker(self._ask_endpoints(), group="endpoints", exclusive=True)
         self.run_worker(self._find_left_over(), group="left over", exclusive=True)
         await self.qwen.refresh_servers()
-
-
-def _empty_text() -> Content:
-    return Content.assemble(
-        (_("No servers yet."), "bold"),
-        "\n\n",
-        ("n", "bold $text-accent"),
-        "  ",
-        _("start one: a model's folder or its hub id is all it needs"),
-        "\n",
-        ("o", "bold $text-accent"),
-        "  ",
-        _("begin with a profile: 24 GB card, long context, several GPUs, LoRA, tools, CPU…"),
-        "\n",
-        ("E", "bold $text-accent"),
-        "  ",
-        _("add an endpoint: a server elsewhere, by its URL and key"),
-        "\n\n",
-        _("Nothing to serve? In a shell, {command} brings a small model and starts it.").format(
-            command="qwen-tui demo"
-        ),
-    )

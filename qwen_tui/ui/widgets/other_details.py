@@ -1,4 +1,4 @@
-"""What is known of an endpoint, and of a process that was left over, as text."""
+"""What is known of an endpoint, and of a process that was left over, as text; and what to do where there is nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,29 @@ if TYPE_CHECKING:
 
 #: Names of models that are listed.
 _MOST_MODELS = 12
+
+
+def empty_text() -> Content:
+    """What to press where there is nothing yet."""
+    return Content.assemble(
+        (_("No servers yet."), "bold"),
+        "\n\n",
+        ("n", "bold $text-accent"),
+        "  ",
+        _("start one: a model's folder or its hub id is all it needs"),
+        "\n",
+        ("o", "bold $text-accent"),
+        "  ",
+        _("begin with a profile: 24 GB card, long context, several GPUs, LoRA, tools, CPU…"),
+        "\n",
+        ("E", "bold $text-accent"),
+        "  ",
+        _("add an endpoint: a server elsewhere, by its URL and key"),
+        "\n\n",
+        _("Nothing to serve? In a shell, {command} brings a small model and starts it.").format(
+            command="qwen-tui demo"
+        ),
+    )
 
 
 def endpoint_card(status: EndpointStatus) -> Content:

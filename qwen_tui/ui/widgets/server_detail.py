@@ -8,8 +8,10 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from qwen_tui.i18n import _
+from qwen_tui.progress import format_seconds
+from qwen_tui.server.reach import is_remote_session, ssh_line
 from qwen_tui.server.service import describe_exit
-from qwen_tui.server.status import ServerState, ServerStatus
+from qwen_tui.server.status import PHASE_WORDS, Phase, ServerState, ServerStatus
 from qwen_tui.ui.text import cut_middle, one_line, plain
 from qwen_tui.ui.theme import STATE_LOOK
 from qwen_tui.ui.widgets.server_list import state_words, uptime
@@ -73,7 +75,7 @@ def facts(status: ServerStatus, now: float, width: int) -> Content:
     if status.restarts:
         pairs.append((_("restarts"), str(status.restarts)))
     if status.api_key:
-        pairs.append((_("API key"), _("needed; kept in the server's record, sent by Chat for you")))
+        pairs.append((_("API key"), _("needed; Chat sends it for you, K copies it")))
     pairs.append((_("log"), str(status.log)))
     labels = max(cell_len(label) for label, _value in pairs)
     lines = []
@@ -82,6 +84,7 @@ def facts(status: ServerStatus, now: float, width: int) -> Content:
         lines.append(
             Content.assemble((label + pad, "$foreground-muted"), "  ", cut_middle(one_line(value), width - labels - 2))
         )
+    lines += _below(status)
     if not status.kept:
         lines.append(
             Content.styled(
@@ -93,6 +96,23 @@ def facts(status: ServerStatus, now: float, width: int) -> Content:
             Content.styled(_("Its process lives but /health does not answer. l: its log, x: stop it."), "$text-error")
         )
     return Content("\n").join(lines)
+
+
+def _below(status: ServerStatus) -> list[Content]:
+    """What is too long for a pair: how to get there from elsewhere, and what its start took."""
+    lines = []
+    if is_remote_session() or not status.spec.is_loopback:
+        label = _("from your own machine (Y copies it)")
+        lines.append(Content.assemble((label, "$foreground-muted"), "\n", one_line(ssh_line(status.spec))))
+    if status.state is ServerState.READY and status.start is not None:
+        spent = " · ".join(
+            f"{_(PHASE_WORDS[phase])} {format_seconds(seconds)}"
+            for phase, seconds in status.start.phases
+            if phase is not Phase.READY
+        )
+        label = _("was ready after {time}").format(time=format_seconds(status.start.elapsed))
+        lines.append(Content.assemble((label, "$foreground-muted"), "  ", spent))
+    return lines
 
 
 def command(status: ServerStatus) -> str:
