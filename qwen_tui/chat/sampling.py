@@ -41,7 +41,9 @@ class Parameter:
 
     def range_text(self) -> str:
         """'0 to 2', 'above 0'; empty where anything goes."""
-        if self.least is not None and self.most is not None and abs(self.most) < _INT64 - 1:
+        if self.most is not None and self.most >= _INT64 - 1:
+            return ""
+        if self.least is not None and self.most is not None:
             return _("{least} to {most}").format(least=f"{self.least:g}", most=f"{self.most:g}")
         if self.above is not None and self.most is not None:
             return _("above {above}, at most {most}").format(above=f"{self.above:g}", most=f"{self.most:g}")

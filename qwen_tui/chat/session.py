@@ -56,6 +56,33 @@ class ChatSession:
         self.conversation.drop_last_reply()
         self._ask(target)
 
+    def edit(self, target: Target, turn: Turn, text: str) -> None:
+        """Say `text` in the place of `turn`, in a new branch, and stream the reply. Raises UsageError."""
+        self.conversation.edit(turn, text)
+        self._ask(target)
+
+    def step(self, turn: Turn, direction: int) -> bool:
+        """Show the branch before or after that of `turn`; False if there is none. Raises UsageError."""
+        moved = self.conversation.step(turn, direction) is not None
+        if moved:
+            self._changed()
+        return moved
+
+    def open(self, conversation: Conversation) -> None:
+        """Go on with another conversation; a reply that streams is stopped."""
+        self.stop()
+        self.conversation = conversation
+        self._changed()
+
+    def asked(self, draft: str = "") -> Sequence[Message]:
+        """What was sent for the last reply; with a draft, what sending it would send."""
+        turns = self.conversation.turns
+        if draft.strip():
+            turns = [*turns, Turn("user", draft)]
+        elif turns and turns[-1].is_reply:
+            turns = turns[:-1]
+        return Conversation(self.conversation.system, turns).messages()
+
     def stop(self) -> None:
         """Stop the reply that streams, if one does; its connection is closed at once."""
         reply = self.conversation.open_reply

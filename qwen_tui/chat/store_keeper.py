@@ -18,6 +18,7 @@ class ConversationKeeper:
     """Saves every change of the session's conversation. A kill -9 loses at most the last 250 ms of text.
 
     on_problem: told once when saving begins to fail, and again only after it worked in between; the chat goes on.
+    on_saved: told when more was saved than a piece of a reply.
     """
 
     def __init__(
@@ -25,7 +26,8 @@ class ConversationKeeper:
     ) -> None:
         self._session = session
         self._store = store
-        self._on_problem = on_problem
+        self.on_problem = on_problem
+        self.on_saved: Callable[[], None] | None = None
         self._failing = False
         self._task: asyncio.Task[None] | None = None
         self._dirty = False
@@ -34,6 +36,13 @@ class ConversationKeeper:
         self._saved: dict[str, tuple[object, ...]] = {}  # a turn's id → what of it is on disk
         self._pieces: dict[str, tuple[int, int]] = {}  # an open reply's id → how much text, and reasoning, is on disk
         self._unsubscribe = session.subscribe(self._changed)
+
+    def known(self, conversation: Conversation) -> None:
+        """This conversation was just loaded: nothing of it is to be saved before it changes."""
+        for turn in (*conversation.turns, *conversation.others):
+            self._saved[turn.id] = _mark(turn)
+        if conversation.turns:
+            self._saved[conversation.id] = _head(conversation)
 
     async def close(self) -> None:
         """Save what is left, and watch no longer."""
@@ -74,8 +83,8 @@ class ConversationKeeper:
         try:
             await self._save_changes(conversation)
         except QwenTuiError as error:
-            if not self._failing and self._on_problem is not None:
-                self._on_problem(error)
+            if not self._failing and self.on_problem is not None:
+                self.on_problem(error)
             self._failing = True
         else:
             self._failing = False
@@ -85,7 +94,7 @@ class ConversationKeeper:
         if open_reply is not None and open_reply.id in self._pieces:
             await self._append(open_reply)
             return
-        head = (conversation.title, conversation.system, conversation.turns[-1].id)
+        head = _head(conversation)
         marks = {turn.id: _mark(turn) for turn in (*conversation.turns, *conversation.others)}
         changed = [
             turn for turn in (*conversation.turns, *conversation.others) if self._saved.get(turn.id) != marks[turn.id]
@@ -101,6 +110,8 @@ class ConversationKeeper:
             self._pieces.pop(turn.id, None)
         if open_reply is not None:
             self._pieces[open_reply.id] = sizes
+        if self.on_saved is not None:
+            self.on_saved()
 
     async def _append(self, reply: Turn) -> None:
         text, reasoning = self._pieces[reply.id]
@@ -112,3 +123,7 @@ class ConversationKeeper:
 
 def _mark(turn: Turn) -> tuple[object, ...]:
     return (turn.state, len(turn.text), len(turn.reasoning), turn.figures)
+
+
+def _head(conversation: Conversation) -> tuple[object, ...]:
+    return (conversation.title, conversation.system, conversation.turns[-1].id)

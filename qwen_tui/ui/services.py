@@ -14,6 +14,8 @@ from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
     from qwen_tui.chat.session import ChatSession
+    from qwen_tui.chat.store import ConversationStore
+    from qwen_tui.chat.store_keeper import ConversationKeeper
     from qwen_tui.engine.find import Engine
     from qwen_tui.hardware.machine import Machine
     from qwen_tui.models.download_queue import Downloads
@@ -60,6 +62,20 @@ class Services:
         from qwen_tui.chat.session import ChatSession
 
         return ChatSession()
+
+    @cached_property
+    def conversations(self) -> ConversationStore:
+        """What was said in earlier runs."""
+        from qwen_tui.chat.store import ConversationStore
+
+        return ConversationStore(self.paths)
+
+    @cached_property
+    def keeper(self) -> ConversationKeeper:
+        """Keeps what is said in `chat`, from the first time it is asked for."""
+        from qwen_tui.chat.store_keeper import ConversationKeeper
+
+        return ConversationKeeper(self.chat, self.conversations)
 
     @cached_property
     def machine(self) -> Machine:
@@ -110,3 +126,5 @@ class Services:
             await self.watch.close()
         if "chat" in vars(self):
             await self.chat.close()
+        if "keeper" in vars(self):
+            await self.keeper.close()

@@ -7,25 +7,28 @@ import gc
 import importlib
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from qwen_tui.chat.conversation import Turn
 from qwen_tui.chat.events import Target
 from qwen_tui.chat.history import PromptHistory
-from qwen_tui.chat.session import ChatSession
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.screens.chat_kept import KeptConversations
 from qwen_tui.ui.screens.dialogs import Confirm
-from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.text import one_line, plain
+from qwen_tui.ui.widgets.conversation_list import ConversationList
 from qwen_tui.ui.widgets.markdown_blocks import Piece
 from qwen_tui.ui.widgets.markdown_rows import Look, RowRenderer
 from qwen_tui.ui.widgets.prompt import Prompt
@@ -52,7 +55,7 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
-class ChatScreen(RoomScreen):
+class ChatScreen(KeptConversations):
     """A transcript and a prompt under it; the conversation itself belongs to the services."""
 
     ROOM = "chat"
@@ -64,6 +67,11 @@ class ChatScreen(RoomScreen):
         Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
         Binding("y", "copy_reply", N_("copy reply"), id="chat.copy", group=DO),
         Binding("n", "new", N_("new"), id="chat.new", group=DO),
+        Binding("e", "edit", N_("edit the question"), id="chat.edit", group=DO),
+        Binding("left", "step(-1)", N_("the version before"), id="chat.before", group=DO, show=False),
+        Binding("right", "step(1)", N_("the version after"), id="chat.after", group=DO, show=False),
+        Binding("comma", "sampling", N_("sampling"), id="chat.sampling", group=DO),
+        Binding("o", "request_code", N_("as code"), id="chat.code", group=DO),
         Binding(
             "escape", "leave_or_stop", N_("to the transcript; again: stop"), id="chat.escape", show=False, group=DO
         ),
@@ -74,14 +82,13 @@ class ChatScreen(RoomScreen):
         self._unsubscribe: Callable[[], None] | None = None
         self._last_rate = 0.0
         self._was_streaming = False
-
-    @property
-    def session(self) -> ChatSession:
-        return self.qwen.services.chat
+        self._edited: Turn | None = None  # the question in whose place the next message goes
 
     def compose_room(self) -> ComposeResult:
-        yield Static(id="empty")
-        yield Transcript(id="conversation")
+        with Horizontal(id="parts"):
+            yield ConversationList(id="kept")
+            yield Static(id="empty")
+            yield Transcript(id="conversation")
         yield Prompt(PromptHistory(self.qwen.services.paths), id="prompt")
 
     def on_mount(self) -> None:
@@ -90,6 +97,7 @@ class ChatScreen(RoomScreen):
         self._unsubscribe = self.session.subscribe(self._changed)
         self._changed()
         self.run_worker(asyncio.to_thread(_prepare), group="chat prepare")
+        self.watch_kept()
 
     def on_unmount(self) -> None:
         if self._unsubscribe is not None:
@@ -134,8 +142,11 @@ class ChatScreen(RoomScreen):
         prompt = self.query_one(Prompt)
         target = self.qwen.endpoint or self.qwen.target
         model = one_line(target.model_name) if target else ""
-        prompt.border_title = Content(_("Message to {model}").format(model=model) if model else _("Message"))
-        prompt.border_subtitle = Content(self._rate_text() if self.session.is_streaming else "")
+        title = _("Message to {model}").format(model=model) if model else _("Message")
+        if self._edited in conversation.turns:
+            title = _("Instead of what was said: enter sends it, esc esc leaves it as it was")
+        prompt.border_title = Content(title)
+        prompt.border_subtitle = Content(self._rate_text() if self.session.is_streaming else self._version_text())
         self.refresh_bindings()
 
     def _rate_text(self) -> str:
@@ -146,6 +157,20 @@ class ChatScreen(RoomScreen):
         return _("{count} tokens · {rate} tokens/s").format(
             count=f"{figures.completion_tokens:,}", rate=f"{figures.tokens_per_s:,.1f}"
         )
+
+    def _last_with_versions(self) -> Turn | None:
+        """The last turn in whose place something else was said too."""
+        conversation = self.session.conversation
+        turns = reversed(conversation.turns) if conversation.others else ()
+        return next((turn for turn in turns if len(conversation.siblings(turn)) > 1), None)
+
+    def _version_text(self) -> str:
+        turn = self._last_with_versions()
+        if turn is None:
+            return ""
+        siblings = self.session.conversation.siblings(turn)
+        text = _("reply {place} of {count}  ← →") if turn.is_reply else _("question {place} of {count}  ← →")
+        return text.format(place=siblings.index(turn) + 1, count=len(siblings))
 
     def _empty_text(self) -> str:
         endpoint, target = self.qwen.endpoint, self.qwen.target
@@ -172,22 +197,33 @@ class ChatScreen(RoomScreen):
         turns = self.session.conversation.turns
         if binding.id == "chat.stop" and not self.session.is_streaming:
             return ""
-        if binding.id in ("chat.retry", "chat.copy", "chat.new") and not turns:
+        if binding.id in ("chat.retry", "chat.copy", "chat.new", "chat.edit", "chat.code") and not turns:
             return ""
+        if binding.id and binding.id.startswith("chat.") and self.is_listing:
+            return ""
+        if binding.id == "chat.find" and isinstance(self.focused, Prompt):
+            return ""  # there it is a letter
         return binding.description
 
     def leave_field(self) -> None:
-        self.query_one(Transcript).focus()
+        if self.session.conversation.turns:
+            self.query_one(Transcript).focus()
+        else:
+            self.set_focus(None)  # the transcript is not shown
 
     def action_write(self) -> None:
         self.query_one(Prompt).focus()
 
     def action_leave_or_stop(self) -> None:
-        if self.focused is self.query_one(Prompt):
-            if self.session.conversation.turns:
-                self.query_one(Transcript).focus()
-            else:
-                self.set_focus(None)  # the transcript is not shown
+        if self.is_listing:
+            self.close_list()
+            self.leave_field()
+        elif self.focused is self.query_one(Prompt):
+            self.leave_field()
+        elif self._edited is not None:
+            self._edited = None
+            self.query_one(Prompt).text = ""
+            self._show_state()
         else:
             self.session.stop()
 
@@ -204,6 +240,7 @@ class ChatScreen(RoomScreen):
                     "",
                     _("Press esc, then s and r to ask it again; what you wrote stays"),
                 )
+            self.session.sampling = self.session.sampling.with_version("")
             return Target(endpoint.endpoint.base_url, endpoint.model_name, endpoint.endpoint.api_key)
         status = self.qwen.target
         if status is None:
@@ -218,6 +255,7 @@ class ChatScreen(RoomScreen):
                 if status.state.is_alive
                 else _("Press esc, then s, and start it; what you wrote stays"),
             )
+        self.session.sampling = self.session.sampling.with_version(status.engine_version or "")
         return Target(status.spec.base_url, status.model_name, status.api_key)
 
     def _refuse(self, error: QwenTuiError) -> None:
@@ -231,10 +269,15 @@ class ChatScreen(RoomScreen):
         try:
             if self.session.is_streaming:
                 raise UsageError(_("A reply is still streaming"), "", _("Press esc twice to stop it, or wait"))
-            self.session.send(self._target(), event.text.strip("\n"))
+            target, text = self._target(), event.text.strip("\n")
+            if self._edited in self.session.conversation.turns:
+                self.session.edit(target, self._edited, text)
+            else:
+                self.session.send(target, text)
         except QwenTuiError as error:
             self._refuse(error)
         else:
+            self._edited = None
             self.query_one(Prompt).take()
             self.query_one(Transcript).scroll_to_end()
 
@@ -245,6 +288,57 @@ class ChatScreen(RoomScreen):
             self.session.retry(self._target())
         except QwenTuiError as error:
             self._refuse(error)
+
+    def action_edit(self) -> None:
+        """Take the last question into the prompt, to say it otherwise; again: the one before."""
+        questions = [turn for turn in self.session.conversation.turns if not turn.is_reply]
+        if self.session.is_streaming or not questions:
+            return
+        place = questions.index(self._edited) if self._edited in questions else 0
+        self._edited = questions[place - 1]
+        prompt = self.query_one(Prompt)
+        prompt.write(self._edited.text)
+        prompt.focus()
+        self._show_state()
+
+    def action_step(self, direction: int) -> None:
+        """To the branch before or after: of the last turn that has any there, so that all can be walked through."""
+        conversation = self.session.conversation
+        try:
+            for turn in reversed(conversation.turns if conversation.others else ()):
+                if self.session.step(turn, direction):
+                    return
+        except QwenTuiError as error:
+            self._refuse(error)
+
+    def action_sampling(self) -> None:
+        from qwen_tui.chat.sampling import Sampling
+        from qwen_tui.chat.sampling_presets import model_defaults
+        from qwen_tui.ui.screens.sampling_form import SamplingForm
+
+        status = None if self.qwen.endpoint is not None else self.qwen.target
+        defaults = model_defaults(Path(status.spec.model)) if status is not None else {}
+
+        def chosen(sampling: Sampling | None) -> None:
+            if sampling is not None:
+                self.session.sampling = sampling
+
+        self.app.push_screen(SamplingForm(self.session.sampling, defaults, self.qwen.services.paths), chosen)
+
+    def action_request_code(self) -> None:
+        from qwen_tui.chat.request_code import chat_request
+        from qwen_tui.ui.screens.request_code import RequestCodeScreen
+
+        messages = self.session.asked(self.query_one(Prompt).text)
+        if not messages:
+            return
+        try:
+            target = self._target()
+        except QwenTuiError as error:
+            self._refuse(error)
+            return
+        request = chat_request(target, messages, self.session.sampling)
+        self.app.push_screen(RequestCodeScreen(request, target.api_key))
 
     def action_copy_reply(self) -> None:
         reply = self.session.conversation.last_reply

@@ -47,6 +47,10 @@ class Prompt(TextArea):
         self._history = history
         self.cursor_blink = False  # nothing moves that means nothing, and every blink crosses the SSH connection
 
+    def write(self, text: str) -> None:
+        """Put a text into the field, with the cursor after it."""
+        self._show(text, at_start=False)
+
     def take(self) -> str:
         """Empty the field; what stood in it is remembered in the history."""
         text = self.text
