@@ -40,5 +40,7 @@ class HourlyPrice:
         return self.amount / users if users > 0 else None
 
     def show(self, amount: float) -> str:
-        """An amount with the currency: “0.183 USD”."""
+        """An amount with the currency: “0.183 USD”, “¥0.183”."""
+        if self.currency and not self.currency.isalpha():
+            return f"{self.currency}{amount:.3g}"
         return f"{amount:.3g} {self.currency}".strip()

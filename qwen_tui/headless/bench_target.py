@@ -87,7 +87,7 @@ async def _own(arguments: argparse.Namespace, paths: Paths, gpus: dict[str, Any]
 
     status = await _ready(arguments.server, paths)
     argv = _without_keys(status.spec.argv(status.engine_python))
-    about = {"engine_version": status.engine_version, "server": status.name, "argv": argv, **gpus}
+    about = {"engine_version": status.engine_version, "server_name": status.name, "argv": argv, **gpus}
     target = Target(status.spec.base_url, arguments.model or status.model_name, status.api_key, arguments.api)
     return Chosen(target, about, Path(status.spec.model) / "tokenizer.json")
 

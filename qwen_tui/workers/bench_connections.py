@@ -126,9 +126,7 @@ class Connections:
     def __init__(self, host: str, port: int, tls: bool, poll: select.epoll) -> None:
         self._poll = poll
         self._host = host
-        family, kind, protocol, _name, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        self._address: Any = address
-        self._made: tuple[Any, ...] = (family, kind, protocol)
+        self._made, self._address = _reachable(host, port)
         self._context = ssl.create_default_context() if tls else None
         self.is_tls = tls
         self.by_fd: dict[int, Connection] = {}
@@ -164,9 +162,7 @@ class Connections:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        if self._context is not None:
-            sock = self._context.wrap_socket(sock, server_hostname=self._host, do_handshake_on_connect=False)
-        code = sock.connect_ex(self._address) if self._context is None else _connect_tls(sock, self._address)
+        code = sock.connect_ex(self._address)
         if code not in (0, 115):  # EINPROGRESS
             sock.close()
             raise OSError(code, os.strerror(code))
@@ -180,7 +176,11 @@ class Connections:
         try:
             if code := connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(code, os.strerror(code))
-            if isinstance(connection.sock, ssl.SSLSocket):
+            if self._context is not None:
+                if not isinstance(connection.sock, ssl.SSLSocket):  # it had to be connected first
+                    connection.sock = self._context.wrap_socket(
+                        connection.sock, server_hostname=self._host, do_handshake_on_connect=False
+                    )
                 connection.sock.do_handshake()
         except ssl.SSLWantReadError:
             self._poll.modify(connection.fd, select.EPOLLIN)
@@ -216,12 +216,13 @@ class Connections:
         self.problem = error.strerror or str(error)
 
 
-def _connect_tls(sock: socket.socket, address: Any) -> int:
-    """Like connect_ex, which an SSLSocket answers differently from one Python to the next."""
-    try:
-        sock.connect(address)
-    except BlockingIOError:
-        return 115
-    except OSError as error:
-        return error.errno or 1
-    return 0
+def _reachable(host: str, port: int) -> tuple[tuple[Any, ...], Any]:
+    """What a socket to the host is made of, and its address: the first that takes a connection, or just the first."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _name, address in found if len(found) > 1 else ():
+        with contextlib.suppress(OSError), socket.socket(family, kind, protocol) as sock:
+            sock.settimeout(3.0)
+            sock.connect(address)
+            return (family, kind, protocol), address
+    family, kind, protocol, _name, address = found[0]
+    return (family, kind, protocol), address

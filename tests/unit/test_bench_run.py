@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import importlib
 import json
 import math
 import os
 import signal
+import socket
 import sys
 from collections import Counter
 from pathlib import Path
@@ -20,7 +23,11 @@ from qwen_tui.bench.run import Bench, Plan
 from qwen_tui.bench.statistics import Limits
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.workload import Workload
+from qwen_tui.errors import UsageError
+from qwen_tui.headless import bench
 from qwen_tui.paths import Paths
+from qwen_tui.settings import Settings
+from qwen_tui.workers.host import FOLDER
 from tests.conftest import until
 from tests.fakes.openai_server import CLOSE, DONE, HANG, FakeOpenAI, answer, finish, usage
 
@@ -39,11 +46,11 @@ async def test_a_run_is_counted_kept_and_read_again(paths: Paths) -> None:
         return next(counters)
 
     async with FakeOpenAI(GOOD) as server:
-        bench = Bench(paths, observe)
+        runner = Bench(paths, observe)
         wanted = plan(
             server, Load(streams=3, count=8, warmup=2), limits=Limits(ttft=60), seed=5, key="secret", processes=2
         )
-        run = await bench.run(wanted, ticks.append)
+        run = await runner.run(wanted, ticks.append)
     assert (run.figures.completed, run.figures.failed) == (8, 0)
     assert (run.figures.total_input_tokens, run.figures.total_output_tokens) == (56, 16)
     assert run.figures.good_share == 1.0
@@ -58,11 +65,11 @@ async def test_a_run_is_counted_kept_and_read_again(paths: Paths) -> None:
     assert (body["max_tokens"], body["stream_options"], body["ignore_eos"]) == (128, {"include_usage": True}, True)
     assert [tick.phase for tick in ticks][:2] == ["preparing", "probing"]
     assert sum(len(tick.records) for tick in ticks) == 8
-    assert bench.ledger.get(run.id[-4:]) == run
-    records = bench.ledger.records(run)
+    assert runner.ledger.get(run.id[-4:]) == run
+    records = runner.ledger.records(run)
     assert sorted(record.index for record in records) == list(range(2, 10))
     assert all(0 <= record.due <= record.sent <= record.stamps[0] <= record.end for record in records)
-    for file in bench.ledger.folder.iterdir():
+    for file in runner.ledger.folder.iterdir():
         assert file.stat().st_mode & 0o777 == 0o600
         assert b"secret" not in file.read_bytes()
     assert not list((paths.cache / "bench").iterdir()), "prompts were left behind"
@@ -105,15 +112,15 @@ async def test_a_server_that_dies_ends_the_run_in_order(paths: Paths) -> None:
 
 
 async def test_stopping_keeps_what_there_is(paths: Paths) -> None:
-    bench = Bench(paths)
+    runner = Bench(paths)
     async with FakeOpenAI(GOOD, GOOD, GOOD, ["a", HANG]) as server:
-        task = asyncio.ensure_future(bench.run(plan(server, Load(streams=2, count=20))))
+        task = asyncio.ensure_future(runner.run(plan(server, Load(streams=2, count=20))))
         await until(lambda: len(server.requests) >= 5)
-        bench.stop()
+        runner.stop()
         run = await task
     assert run.partial
     assert (run.figures.completed, run.figures.cancelled, run.figures.failed) == (2, 2, 0)
-    assert bench.ledger.get("last") == run
+    assert runner.ledger.get("last") == run
 
 
 async def test_an_open_loop_sends_on_time_whatever_is_answered(paths: Paths) -> None:
@@ -124,6 +131,18 @@ async def test_an_open_loop_sends_on_time_whatever_is_answered(paths: Paths) -> 
     records = Bench(paths).ledger.records(run)
     assert [round(record.due, 6) for record in sorted(records, key=lambda r: r.index)] == [0, 0.01, 0.02, 0.03, 0.04]
     assert all(record.sent >= record.due for record in records)
+
+
+async def test_a_name_with_several_addresses_is_tried_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """localhost is often ::1 first, where nobody listens."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    connections = importlib.import_module("bench_connections")
+    async with FakeOpenAI(GOOD) as server:
+        nobody, somebody = ("127.0.0.1", 9), ("127.0.0.1", server.port)
+        entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in (nobody, somebody)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_more: entries)
+        _made, address = await asyncio.to_thread(connections._reachable, "somewhere", 1)
+        assert address == somebody
 
 
 async def test_a_cap_holds_back_an_open_loop(paths: Paths) -> None:
@@ -176,36 +195,54 @@ async def test_a_generator_process_that_is_killed_is_told(paths: Paths) -> None:
     assert generated.records == []
 
 
-async def test_the_command_from_beginning_to_end(paths: Paths, tmp_path: Path) -> None:
+async def test_the_command_from_beginning_to_end(
+    paths: Paths, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     environment = {**os.environ, "LANG": "C.UTF-8", "VLLM_API_KEY": "secret"}
     for kind in ("config", "data", "state", "cache"):
         environment[f"XDG_{kind.upper()}_HOME"] = str(tmp_path / kind)
-
-    async def command(*words: str) -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "qwen_tui", "bench", *words, env=environment, stdout=-1, stderr=-1
-        )
-        out, err = await process.communicate()
-        return process.returncode or 0, out.decode(), err.decode()
-
     saved = tmp_path / "result.json"
     bad = [answer(429, {"error": {"message": "slow\x1b[31m down"}})]
-    async with FakeOpenAI(GOOD, GOOD, GOOD, bad, GOOD) as server:
-        url = ("--base-url", server.base_url)
-        status, out, err = await command(*url, "--num-prompts", "3", "--concurrency", "1", "--save-result", str(saved))
-        assert status == 1, err
-        assert "429" in out
-        assert "\x1b" not in out
-        assert "Measuring" in err
-        status, out, _err = await command(*url, "--preset", "tutorial", "--num-prompts", "4", "--json", "--tag", "x")
-        assert status == 0
-    result = json.loads(out)
-    assert (result["completed"], result["total_output_tokens"], result["max_concurrency"]) == (4, 8, 25)
-    assert result["tags"] == ["x"]
-    detail = json.loads(saved.read_text())
-    assert sorted(detail["output_lens"]) == [0, 2, 2]
-    assert len(detail["errors"]) == len(detail["ttfts"]) == len(detail["itls"]) == 3
-    status, out, _err = await command("--compare", detail["run_id"], "last", "--json")
-    assert json.loads(out)["b"] == result["run_id"]
-    assert any(detail["run_id"] in text for text in json.loads(out)["caveats"])
-    assert (await command("--compare", "nothing", "last"))[0] == 2
+    words = (
+        "--preset",
+        "tutorial",
+        "--num-prompts",
+        "3",
+        "--concurrency",
+        "1",
+        "--tag",
+        "x",
+        "--save-result",
+        str(saved),
+    )
+    async with FakeOpenAI(GOOD, GOOD, GOOD, bad) as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "qwen_tui", "bench", "--base-url", server.base_url, *words,
+            env=environment, stdout=-1, stderr=-1,
+        )  # fmt: skip
+        out, err = (data.decode() for data in await process.communicate())
+    assert process.returncode == 1, err
+    assert "429" in out
+    assert "\x1b" not in out
+    assert "Measuring" in err
+    result = json.loads(saved.read_text())
+    assert (result["completed"], result["failed"], result["total_output_tokens"]) == (2, 1, 4)
+    assert (result["max_concurrency"], result["tags"]) == (1, ["x"])
+    assert sorted(result["output_lens"]) == [0, 2, 2]
+    assert len(result["errors"]) == len(result["ttfts"]) == len(result["itls"]) == 3
+
+    def kept(*words: str) -> str:
+        parser = argparse.ArgumentParser()
+        bench.add_arguments(parser)
+        there = Paths(*(tmp_path / kind / "qwen-tui" for kind in ("config", "data", "state", "cache")))
+        assert bench.run(parser.parse_args(words), there, Settings(hourly_price="¥18")) == 0
+        return capsys.readouterr().out
+
+    assert result["run_id"] in kept("--list")
+    assert "429" in kept("--show", "last")
+    assert "¥" in kept("--show", result["run_id"])
+    compared = json.loads(kept("--compare", result["run_id"], "last", "--json"))
+    assert {figure["change"] for figure in compared["figures"]} <= {0.0, None}
+    assert any("failed" in text for text in compared["caveats"])
+    with pytest.raises(UsageError):
+        kept("--compare", "nothing", "last")

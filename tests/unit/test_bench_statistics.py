@@ -10,8 +10,9 @@ from array import array
 
 import pytest
 
-from qwen_tui.bench.generator import ProcessHealth
+from qwen_tui.bench.generator import ProcessHealth, Tick
 from qwen_tui.bench.health import ClientHealth
+from qwen_tui.bench.live import Live
 from qwen_tui.bench.load import Load
 from qwen_tui.bench.processes import processes_for, seconds_per_chunk
 from qwen_tui.bench.statistics import Distribution, Figures, Limits, figures_of, quantile
@@ -184,3 +185,18 @@ def test_streams_are_spread_by_what_a_chunk_costs(monkeypatch: pytest.MonkeyPatc
     assert processes_for(1e9, 10e-6, 100) == 8
     assert processes_for(math.inf, 10e-6, 3) == 3
     assert 0 < seconds_per_chunk(100) < 0.01
+
+
+def test_a_run_under_way_has_figures_too() -> None:
+    live = Live()
+    live.take(Tick("warmup", records=[answered(0, 0.0, 9.0)]))
+    live.take(Tick("running", at=0.0))
+    for second in range(1, 11):
+        bad = [Record(9, "broken", 0.0), Record(9, "cancelled", 0.0)] if second == 1 else []
+        tick = Tick("running", float(second), 3, 100 * second, 0.0, [answered(second, 0.0, 0.1, 0.2, tokens=2), *bad])
+        live.take(tick)
+    assert (live.phase, live.running, live.completed, live.failed) == ("running", 3, 10, 1)
+    assert live.chunks_per_second == pytest.approx(100)
+    assert live.requests_per_second == pytest.approx(1)
+    assert live.distribution("ttft").count == 10
+    assert live.distribution("tpot").p90 == pytest.approx(0.1)
