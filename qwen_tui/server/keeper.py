@@ -28,6 +28,7 @@ if __package__ in (None, ""):
 
 from qwen_tui.logs.keep import BoundedLog
 from qwen_tui.server import processes, sockets
+from qwen_tui.server.engine_death import engine_died
 from qwen_tui.server.idle import IdleWatch
 
 PR_SET_CHILD_SUBREAPER = 36
@@ -309,13 +310,17 @@ class Keeper:
                 delay = BACKOFF_FIRST
             record = self.exit_record()
             self.failures = 0 if ran_long or self.was_ready() else self.failures + 1
-            may_restart = self.launch["restart"] == "on-failure" and not record["asked"] and record["code"] != 0
+            may_restart = self.launch["restart"] == "on-failure" and not record["asked"] and self.failed(record)
             if not may_restart or self.failures >= FAILURES_MOST:
                 self.write(status="ended", server=None, exit=record, gave_up=self.failures if may_restart else 0)
                 return
             if not self.restart_after(delay, record):
                 return
             delay = min(delay * 2, BACKOFF_MOST)
+
+    def failed(self, record: dict[str, Any]) -> bool:
+        """Whether an end that was not asked for is a failure, and not an end in good order."""
+        return record["code"] != 0 or engine_died(Path(self.launch["log"]), int(self.state.get("log_begins") or 0))
 
     def restart_after(self, delay: float, record: dict[str, Any]) -> bool:
         """Wait out the back-off and start again; False if a stop came meanwhile or it can't be started."""

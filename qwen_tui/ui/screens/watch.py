@@ -176,6 +176,8 @@ class WatchScreen(RoomScreen):
         return not can_be_asked(self._target) or self._watch.problem is not None
 
     def _draw(self) -> None:
+        if not self.query(Chart):
+            return  # the room is being closed
         watch, target = self._watch, self._target
         self.set_class(target is None, "-idle")
         faded = self.is_faded

@@ -209,7 +209,7 @@ def main() -> None:
         say(line.format(core=core, **fields))
         time.sleep(PAUSE)
         if OPTIONS.get("crash_after") and OPTIONS["crash_after"] in line:
-            say(TRACEBACK.format(core=core))
+            say(OPTIONS["last_words"] + "\n" if "last_words" in OPTIONS else TRACEBACK.format(core=core))
             os._exit(int(OPTIONS.get("exit_status", 1)))
         if OPTIONS.get("stall_after") and OPTIONS["stall_after"] in line:
             while True:
