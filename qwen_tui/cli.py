@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "endpoints": ("qwen_tui.headless.endpoints", N_("servers elsewhere: any OpenAI-compatible URL, with its key")),
     "chat": ("qwen_tui.headless.chat", N_("ask a model: one question, or line by line")),
     "complete": ("qwen_tui.headless.complete", N_("let a model continue a text, without a chat template")),
+    "conversations": ("qwen_tui.headless.conversations", N_("what was said: list, search, export, import, delete")),
     "request": ("qwen_tui.headless.request", N_("a request as code: curl, Python; or sent, and the raw answer shown")),
     "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
     "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
