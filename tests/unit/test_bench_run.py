@@ -154,6 +154,26 @@ async def test_a_cap_holds_back_an_open_loop(paths: Paths) -> None:
     assert run.health.late_p99 is None
 
 
+class Words:
+    """Counts words."""
+
+    name = "words"
+
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+
+async def test_tokens_that_the_server_does_not_tell_are_counted(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qwen_tui.bench.run.counter_for", lambda *_: Words())
+    async with FakeOpenAI(["one two", " three", finish(), DONE]) as server:
+        run = await Bench(paths).run(plan(server, Load(streams=1, count=2)))
+        assert (run.figures.total_output_tokens, run.figures.tokens_from) == (6, "tokenizer")
+        assert {record.text for record in Bench(paths).ledger.records(run)} == {""}
+        monkeypatch.setattr("qwen_tui.bench.run.counter_for", lambda *_: None)
+        run = await Bench(paths).run(plan(server, Load(streams=1, count=2)))
+        assert (run.figures.total_output_tokens, run.figures.tokens_from) == (6, "chunks"), "three chunks with a choice"
+
+
 async def test_a_run_by_time_ends(paths: Paths) -> None:
     async with FakeOpenAI(GOOD) as server:
         run = await Bench(paths).run(plan(server, Load(streams=2, seconds=0.4)))
