@@ -27,21 +27,21 @@ VERSION = 1
 #: Seconds for which a deleted conversation can be brought back; then it goes for good, at the next start.
 KEEP_DELETED = 30 * 86_400
 _SCHEMA = """
-CREATE TABLE conversations (
+CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, system TEXT NOT NULL, leaf TEXT NOT NULL, name TEXT NOT NULL,
     created REAL NOT NULL, updated REAL NOT NULL, deleted REAL
 );
-CREATE TABLE turns (
+CREATE TABLE IF NOT EXISTS turns (
     id TEXT PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
     parent TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, reasoning TEXT NOT NULL, model TEXT NOT NULL,
     state TEXT NOT NULL, figures TEXT, error TEXT, created REAL NOT NULL
 );
-CREATE TABLE pieces (
+CREATE TABLE IF NOT EXISTS pieces (
     turn TEXT NOT NULL REFERENCES turns(id) ON DELETE CASCADE, text TEXT NOT NULL, reasoning TEXT NOT NULL
 );
-CREATE INDEX turns_of ON turns(conversation);
-CREATE INDEX pieces_of ON pieces(turn);
-CREATE INDEX by_time ON conversations(updated);
+CREATE INDEX IF NOT EXISTS turns_of ON turns(conversation);
+CREATE INDEX IF NOT EXISTS pieces_of ON pieces(turn);
+CREATE INDEX IF NOT EXISTS by_time ON conversations(updated);
 """
 _TURN = "INSERT INTO turns VALUES (:id, :conversation, :parent, :role, :text, :reasoning, :model, :state, :figures, " \
     ":error, :created) ON CONFLICT(id) DO UPDATE SET text = excluded.text, reasoning = excluded.reasoning, " \
@@ -293,7 +293,7 @@ class ConversationStore:
                 _("A newer qwen-tui wrote the conversations"), str(self.file), _("Update qwen-tui to see them")
             )
         if version == 0:
-            connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         with connection:
             connection.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - KEEP_DELETED,))
 

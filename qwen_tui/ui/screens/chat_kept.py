@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
 
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.errors import QwenTuiError
@@ -136,7 +135,7 @@ class KeptConversations(RoomScreen):
             if name is not None:
                 self.run_worker(self._rename_kept(id, name), group="conversations")
 
-        self.app.push_screen(AskName(_("Rename the conversation"), entry.name, lambda _name: ""), renamed)
+        self.app.push_screen(AskName(_("Rename the conversation"), one_line(entry.name), lambda _name: ""), renamed)
 
     async def _rename_kept(self, id: str, name: str) -> None:
         current = self.session.conversation
@@ -179,10 +178,6 @@ class KeptConversations(RoomScreen):
             self.notify(
                 _("Written to {file}, and as JSON beside it").format(file=one_line(str(file))), timeout=12, markup=False
             )
-
-    def find_field(self) -> Input:
-        """The search field of the list."""
-        return self.query_one("#find", Input)
 
 
 def _export(conversation: Any, folder: Path) -> Path:

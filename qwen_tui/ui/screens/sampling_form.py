@@ -84,7 +84,7 @@ class SamplingForm(ModalScreen[Sampling | None], inherit_bindings=False):
         """The default, where the model has one, and what may be entered."""
         default = self._defaults.get(parameter.name)
         parts = [_("the model's: {value}").format(value=_written(default))] if default is not None else []
-        return " · ".join(filter(None, (*parts, parameter.range_text() or _(parameter.about))))
+        return plain(" · ".join(filter(None, (*parts, parameter.range_text() or _(parameter.about)))))
 
     def _show_presets(self) -> None:
         presets = self.query_one("#presets", OptionList)

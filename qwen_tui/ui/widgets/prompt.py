@@ -48,7 +48,9 @@ class Prompt(TextArea):
         self.cursor_blink = False  # nothing moves that means nothing, and every blink crosses the SSH connection
 
     def write(self, text: str) -> None:
-        """Put a text into the field, with the cursor after it."""
+        """Put a text into the field, with the cursor after it; what stood there can be recalled."""
+        if self.text.strip():
+            self._history.add(self.text)
         self._show(text, at_start=False)
 
     def take(self) -> str:
