@@ -108,12 +108,16 @@ class Checker:
                     offset += count
             if offset < file.size or file.generation != generation:
                 continue  # begun anew, given up, or stopped
-            if file.holds(digest):
+            if not file.holds(digest):
+                self._on_damaged(file)
+                continue
+            with file.changed:
+                if file.generation != generation:
+                    continue
                 parts.keep()
                 file.parts = None
-                self._on_good(file)
-                return
-            self._on_damaged(file)
+            self._on_good(file)
+            return
 
     def _await(self, file: File, generation: int, offset: int) -> int:
         """Wait for bytes after `offset`; up to where they are there. 0 if these won't come any more."""

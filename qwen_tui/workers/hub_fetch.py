@@ -8,10 +8,8 @@ answer that fails is tried again, later and later; a file whose hash is wrong is
 from __future__ import annotations
 
 import contextlib
-import heapq
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +26,9 @@ if TYPE_CHECKING:
         WrongSizeError,
         check_range,
         disk_failure,
-        size_of,
         write_whole,
     )
+    from qwen_tui.workers.hub_units import Units
 else:
     import hub_http
     import hub_parts
@@ -44,9 +42,9 @@ else:
         WrongSizeError,
         check_range,
         disk_failure,
-        size_of,
         write_whole,
     )  # fmt: skip
+    from hub_units import Units
 
 #: Up to this size, in bytes, a file is fetched whole into memory.
 SMALL = 2 * 1024 * 1024
@@ -55,7 +53,6 @@ MOST_DAMAGED = 3
 _BUFFER = 1024 * 1024
 _WRITE_FROM = 256 * 1024
 _UNKNOWN_LIMIT = 64 * 1024 * 1024
-_LONGEST_DELAY = 30.0
 #: So many connections begin at once; another is added each time so many seconds pass. A near hub is done by then, and
 #: there more threads than cores only get in each other's way.
 _AT_ONCE = 2
@@ -78,24 +75,17 @@ class Fetcher:
         on_checked: Callable[[File], None],
     ) -> None:
         self.files = list(files)
-        self.trouble: hub_http.Trouble | None = None
-        self.trouble_at = 0.0
+        self.units = Units(connections)
         self.failure: Failure | None = None
         self.last_byte = time.monotonic()
-        self.next_try = 0.0
         self._make_client = make_client
         self._connections = connections
         self._is_known_good = is_known_good
         self._on_checked = on_checked
-        self._ready: deque[Unit] = deque()
-        self._later: list[Unit] = []
         self._checker = Checker(self._good, self._bad, self._gone, self.stop)
         self._wake = threading.Condition()
         self._open = len(self.files)
-        self._number = 0
         self._made: set[Path] = set()
-        self._streak = 0
-        self._hold = 0.0
         self._received = [0] * connections
         self._stopped = False
         self._over = threading.Event()
@@ -108,18 +98,21 @@ class Fetcher:
         return sum(self._received)
 
     def run(self) -> None:
-        """Fetch and check all. Raises Failure; returns early after `stop`."""
-        self._sort_out()
-        self._checker.start()
-        for number in range(self._connections):
-            threading.Thread(target=self._fetch_loop, args=(number,), daemon=True).start()
-        with self._wake:
-            while self._open and self.failure is None and not self._stopped:
-                self._wake.wait(1.0)
-            self._stopped = True
-            self._wake.notify_all()
-        self._over.set()
-        self._checker.stop()
+        """Fetch and check all. Raises Failure; returns early after `stop`. No file stays open."""
+        try:
+            self._sort_out()
+            self._checker.start()
+            for number in range(self._connections):
+                threading.Thread(target=self._fetch_loop, args=(number,), daemon=True).start()
+            with self._wake:
+                while self._open and not self._stopped:
+                    self._wake.wait(1.0)
+        except OSError as error:
+            self.stop(disk_failure(error, Path(error.filename or self.files[0].target)))
+        except Exception as error:  # noqa: BLE001 - a run that just ends would look like one that is done
+            self.stop(Failure("bug", why=repr(error)))
+        finally:
+            self._leave()
         if self.failure is not None:
             raise self.failure
 
@@ -129,6 +122,22 @@ class Fetcher:
             self.failure = self.failure or failure
             self._stopped = True
             self._wake.notify_all()
+        self.units.stop()
+
+    def _leave(self) -> None:
+        """Let go of the unfinished files: threads that still wait for the network must not hold their locks."""
+        self._stopped = True
+        self._over.set()
+        self.units.stop()
+        self._checker.stop()
+        for file in self.files:
+            with file.changed:
+                if file.parts is not None:
+                    file.generation += 1
+                    file.done = file.parts.done
+                    file.parts.close()
+                    file.parts = None
+                    file.changed.notify_all()
 
     # -- what there is to do -----------------------------------------------------------------------
 
@@ -138,7 +147,7 @@ class Fetcher:
         for file in sorted(self.files, key=lambda file: file.size):
             file.has_clients_part = folders.has(file.target, hub_parts.CLIENTS_SUFFIX)
             if folders.has(file.target):
-                if size_of(file.target) == file.size and not file.is_size_unknown:
+                if file.has_come():
                     file.done = file.size
                     if self._is_known_good(file):
                         self._good(file)
@@ -149,53 +158,7 @@ class Fetcher:
                     file.target.unlink()  # another size: it is wrong, and must not look finished
             if file.has_clients_part or folders.has(file.target, hub_parts.SUFFIX):
                 file.done = hub_parts.present(file.target, file.content, file.size)
-            self._add(file)
-
-    def _add(self, file: File, index: int = -1, *, is_first: bool = False) -> None:
-        with self._wake:
-            self._number += 1
-            unit = Unit(0.0, self._number, file, index, file.generation)
-            if is_first:
-                self._ready.appendleft(unit)
-            else:
-                self._ready.append(unit)
-            self._wake.notify()
-
-    def _take(self) -> Unit | None:
-        """The next unit, waiting for one; None when all is over."""
-        with self._wake:
-            while not self._stopped:
-                now = time.monotonic()
-                wait = 1.0
-                if self._hold > now:
-                    wait = self._hold - now
-                else:
-                    if self._later and self._later[0].due <= now:
-                        return heapq.heappop(self._later)
-                    if self._ready:
-                        return self._ready.popleft()
-                    if self._later:
-                        wait = self._later[0].due - now
-                self._wake.wait(wait)
-            return None
-
-    def _again(self, unit: Unit, trouble: hub_http.Trouble) -> None:
-        """Try the unit later; if nothing at all gets through, hold everything."""
-        with self._wake:
-            now = time.monotonic()
-            self.trouble, self.trouble_at = trouble, now
-            unit.failures += 1
-            self._streak += 1
-            # A connection that was cut is opened again at once, the first time.
-            quick = trouble.code == "cut" and unit.failures == 1
-            delay = 0.05 if quick else min(_LONGEST_DELAY, 0.5 * 2 ** (unit.failures - 1))
-            delay = max(delay, min(trouble.wait or 0.0, 120.0))
-            unit.due = now + delay
-            if self._streak >= self._connections and not quick:
-                self._hold = max(self._hold, unit.due)
-            self.next_try = max(unit.due, self._hold)
-            heapq.heappush(self._later, unit)
-            self._wake.notify_all()
+            self.units.add(file)
 
     def _good(self, file: File) -> None:
         if file.has_clients_part:
@@ -212,7 +175,7 @@ class Fetcher:
 
     def _gone(self, file: File) -> None:
         file.done = 0
-        self._add(file)
+        self.units.add(file)
 
     # -- fetching ----------------------------------------------------------------------------------
 
@@ -221,11 +184,11 @@ class Fetcher:
             self._over.wait(_RAMP * (number - _AT_ONCE + 1))
         client = self._make_client()
         view = memoryview(bytearray(_BUFFER))
-        while (unit := self._take()) is not None:
+        while (unit := self.units.take()) is not None:
             try:
                 self._fetch(unit, client, view, number)
             except hub_http.Trouble as trouble:
-                self._again(unit, trouble)
+                self.units.again(unit, trouble)
             except ObsoleteError:
                 continue
             except WrongSizeError as error:
@@ -234,7 +197,7 @@ class Fetcher:
                 code = "token" if refused.status in (401, 403) else "file_missing"
                 self.stop(Failure(code, name=unit.file.name, status=refused.status))
             except BlockingIOError:
-                self._again(unit, hub_http.Trouble("busy", unit.file.name, 2.0))
+                self.units.again(unit, hub_http.Trouble("busy", unit.file.name, 2.0))
             except OSError as error:
                 self.stop(disk_failure(error, unit.file.target))
             except Exception as error:  # noqa: BLE001 - a thread that just ends would leave the download hanging
@@ -245,6 +208,8 @@ class Fetcher:
         file = unit.file
         if unit.index >= 0:
             self._fetch_part(unit, client, view, number)
+        elif unit.failures and file.has_come():
+            self._checker.add(file)  # somebody else has fetched it meanwhile
         elif file.size <= SMALL:
             self._fetch_small(file, client, view, number)
         elif file.parts is None:
@@ -253,20 +218,24 @@ class Fetcher:
     def _begin(self, file: File) -> None:
         """Open a large file and put its missing parts to the front, in order."""
         hub_parts.adopt(file.target, file.content, file.size)
-        file.parts = hub_parts.PartFile(file.target, file.content, file.size)
+        parts = hub_parts.PartFile(file.target, file.content, file.size)
+        with file.changed:
+            if self._over.is_set():
+                parts.close()
+                raise ObsoleteError
+            file.parts = parts
         self._checker.add(file)
-        self._add_parts(file)
+        self._add_parts(file, parts)
 
-    def _add_parts(self, file: File) -> None:
-        assert file.parts is not None
-        for index in range(len(file.parts.counts) - 1, -1, -1):
-            if file.parts.counts[index] < file.parts.length(index):
-                self._add(file, index, is_first=True)
+    def _add_parts(self, file: File, parts: hub_parts.PartFile) -> None:
+        for index in range(len(parts.counts) - 1, -1, -1):
+            if parts.counts[index] < parts.length(index):
+                self.units.add(file, index, is_first=True)
 
     def _arrived(self, number: int, count: int) -> None:
         self._received[number] += count
         self.last_byte = time.monotonic()
-        self._streak = 0
+        self.units.got_through()
 
     def _fetch_small(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> None:
         is_empty = file.size == 0 and not file.is_size_unknown
@@ -330,13 +299,14 @@ class Fetcher:
                 check_range(response, first, last, file.size)
             elif response.length is not None and response.length != file.size:
                 raise WrongSizeError(response.length)
-            self._receive(unit, connection, view, number)
+            self._receive(unit, parts, connection, view, number)
         finally:
             connection.finish()
 
-    def _receive(self, unit: Unit, connection: hub_http.Connection, view: memoryview, number: int) -> None:
-        file, index, parts = unit.file, unit.index, unit.file.parts
-        assert parts is not None
+    def _receive(
+        self, unit: Unit, parts: hub_parts.PartFile, connection: hub_http.Connection, view: memoryview, number: int
+    ) -> None:
+        file, index = unit.file, unit.index
         left = parts.length(index) - parts.counts[index]
         filled, written_at = 0, time.monotonic()
         try:
@@ -374,9 +344,10 @@ class Fetcher:
             if generation != file.generation or file.parts is None:
                 return
             file.generation += 1
-            file.parts.restart(hub_parts.part_size(file.size) if file.has_ranges else file.size)
+            parts = file.parts
+            parts.restart(hub_parts.part_size(file.size) if file.has_ranges else file.size)
             file.changed.notify_all()
-        self._add_parts(file)
+        self._add_parts(file, parts)
 
     def _damaged(self, file: File, kind: str, sent: int = 0) -> None:
         """Wrong bytes came. Again, alone; too often, and it is over."""
@@ -390,7 +361,7 @@ class Fetcher:
             self._anew(file, file.generation)
         else:
             file.done = 0
-            self._add(file)
+            self.units.add(file)
 
     def _discard(self, file: File) -> None:
         with file.changed:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,13 @@ class File:
         """Whether the listed size, 0, means that the hub does not know it."""
         return self.size == 0 and self.identity not in ("", f"sha256:{_EMPTY}")
 
+    def has_come(self) -> bool:
+        """Whether there is a file of its size where it goes."""
+        try:
+            return self.target.stat().st_size == self.size and not self.is_size_unknown
+        except OSError:
+            return False
+
     def digest(self) -> Any:
         """A new hash of the kind that the hub tells for it; None where it tells none."""
         if self.identity.startswith("git:"):
@@ -123,20 +131,37 @@ class Folders:
 
 
 def write_whole(target: Path, data: memoryview) -> None:
-    """Write a small file in one go, under its unfinished name first. Raises OSError."""
+    """Write a small file in one go, under its unfinished name first.
+
+    Raises OSError, and BlockingIOError where another process writes it.
+    """
     unfinished = f"{target}{hub_parts.SUFFIX}"
+    descriptor = hub_parts.open_alone(unfinished)
     try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            while data:
-                data = data[os.write(descriptor, data) :]
-        finally:
-            os.close(descriptor)
+        os.ftruncate(descriptor, 0)
+        while data:
+            data = data[os.write(descriptor, data) :]
         os.replace(unfinished, target)  # noqa: PTH105 - a thousand Paths take longer than the files
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(unfinished)  # noqa: PTH108
         raise
+    finally:
+        os.close(descriptor)
+
+
+def make_link(link: Path, target: Path) -> None:
+    """Make `link` point to `target`, relatively, as Hugging Face's client does; a copy where links can't be."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    words = os.path.relpath(target, link.parent)
+    if link.is_symlink() and os.readlink(link) == words:  # noqa: PTH115 - Path.readlink gives a path, not the words
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        temporary.symlink_to(words)
+    except OSError:
+        shutil.copyfile(target, temporary)
+    temporary.replace(link)
 
 
 def check_range(response: hub_http.Response, first: int, last: int, size: int) -> None:
@@ -146,13 +171,6 @@ def check_range(response: hub_http.Response, first: int, last: int, size: int) -
         raise WrongSizeError(int(total))
     if span != f"{first}-{last}":
         raise hub_http.Trouble("protocol", "another range than asked for")
-
-
-def size_of(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return -1
 
 
 def disk_failure(error: OSError, target: Path) -> Failure:

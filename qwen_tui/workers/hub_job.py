@@ -8,11 +8,9 @@ putting them into words is for whoever shows them. The token never leaves memory
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,16 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qwen_tui.workers import hub_http, hub_queue, protocol
+    from qwen_tui.workers import hub_http, hub_queue
+    from qwen_tui.workers.hub_ask import ask_hub
     from qwen_tui.workers.hub_fetch import Fetcher
-    from qwen_tui.workers.hub_files import Failure, File
+    from qwen_tui.workers.hub_files import Failure, File, disk_failure, make_link
     from qwen_tui.workers.hub_record import Record
 else:
     import hub_http
     import hub_queue
-    import protocol
+    from hub_ask import ask_hub
     from hub_fetch import Fetcher
-    from hub_files import Failure, File
+    from hub_files import Failure, File, disk_failure, make_link
     from hub_record import Record
 
 ALREADY_HELD = 3
@@ -74,6 +73,7 @@ class Job:
         self.state |= {"pid": os.getpid(), "started_at": time.time()}
         self.samples: deque[tuple[float, int]] = deque()
         self.files_written_at = 0.0
+        self.said_unlisted = 0.0
         self.began = 0.0
         self.authorization: dict[str, str] = {}
 
@@ -117,7 +117,7 @@ class Job:
                     raise
         for name, text in plan["refs"].items():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            Path(name).write_text(text, encoding="utf-8")
+            hub_queue.write_text(Path(name), text, 0o644)
         self.end("done", done=self.state["total"], checked=self.state["total"], files_done=self.state["files"])
 
     def await_turn(self) -> None:
@@ -135,15 +135,13 @@ class Job:
         began, delay = time.monotonic(), 1.0
         while True:
             try:
-                plan = self.take_answer() or self.ask()
+                plan = self.take_answer() or self.ask(time.monotonic() - began)
                 break
             except Failure as failure:
                 quiet = time.monotonic() - began
                 if failure.details.get("title") not in _PASSING or quiet > self.patience:
                     raise
-                if quiet >= self.stall_after:
-                    stall = {"seconds": quiet, "code": "listing", "detail": failure.details["why"], "next_try": delay}
-                    self.say(stall=stall)
+                self.say_unlisted(quiet, failure.details["why"], delay)
                 self.stop.wait(delay)
                 delay = min(30.0, delay * 2)
         self.authorization = plan.pop("authorization")
@@ -177,41 +175,24 @@ class Job:
         file.unlink()
         return answer
 
-    def ask(self) -> dict[str, Any]:
-        """Ask the hub once, in a child that the hub's client may fill with what it likes. Raises Failure."""
+    def ask(self, waited: float = 0.0) -> dict[str, Any]:
+        """Ask the hub once. waited: seconds of earlier tries. Raises Failure, _StoppedError."""
         request = {
             **self.request,
             "cache_dir": self.launch["cache_dir"],
             "token_file": self.launch["token_file"],
             "with_authorization": True,
         }
-        read_end, write_end = os.pipe()
-        script = Path(__file__).with_name("hub_list.py")
-        child = subprocess.Popen(
-            [sys.executable, str(script), json.dumps(request)],
-            stdin=subprocess.DEVNULL,
-            pass_fds=(write_end,),
-            env={**os.environ, protocol.FD_VARIABLE: str(write_end), protocol.PARENT_VARIABLE: str(os.getpid())},
-        )
-        os.close(write_end)
-        data: list[bytes] = []
-        with os.fdopen(read_end, "rb") as pipe:
-            reader = threading.Thread(target=lambda: data.append(pipe.read()), daemon=True)
-            reader.start()
-            while reader.is_alive() and not self.stop.is_set():
-                reader.join(0.1)
-            if self.stop.is_set():
-                child.kill()
-            reader.join()
-        child.wait()
+        answer = ask_hub(request, self.stop, lambda quiet: self.say_unlisted(waited + quiet), self.patience)
         self.check()
-        try:
-            message = json.loads(data[0].splitlines()[-1])
-        except (IndexError, ValueError):
-            raise Failure("listing", title="", why=f"status {child.returncode}") from None
-        if message.pop("kind") == "error":
-            raise Failure("listing", title=message["title"], why=message["why"][:2000])
-        return dict(message)
+        return answer
+
+    def say_unlisted(self, quiet: float, detail: str = "", next_try: float = 0.0) -> None:
+        """The hub has not listed its files for `quiet` seconds: a stall, once that is long, told once a second."""
+        if quiet < self.stall_after or (not detail and quiet - self.said_unlisted < 1.0):
+            return
+        self.said_unlisted = quiet
+        self.say(stall={"seconds": quiet, "code": "listing", "detail": detail, "next_try": next_try})
 
     def refuse_small_disk(self, folder: Path, missing: int) -> None:
         """Raises Failure if what is missing does not fit."""
@@ -241,7 +222,7 @@ class Job:
 
         def checked(file: File) -> None:
             if links[file.name]:
-                _link(Path(links[file.name]), file.target)
+                make_link(Path(links[file.name]), file.target)
             record.add(file.name, file.target, file.identity)
 
         context = hub_http.tls_context()
@@ -259,9 +240,11 @@ class Job:
         finally:
             with contextlib.suppress(OSError):  # what is not recorded is hashed again
                 record.write()
+        if not all(file.checked for file in files):
+            raise Failure("bug", why="files were left out")
         for entry in plan["files"]:
             if entry["link"]:  # also the second name of the same content
-                _link(Path(entry["link"]), Path(entry["target"]))
+                make_link(Path(entry["link"]), Path(entry["target"]))
 
     def watch(self, fetcher: Fetcher, files: list[File]) -> None:
         """Run the fetcher in a thread, say how it goes, and give up when nothing has come for too long."""
@@ -276,7 +259,7 @@ class Job:
             if done > best or not self.is_fetching(files):
                 best, best_at = done, now
             elif now - best_at > self.patience:
-                trouble = fetcher.trouble
+                trouble = fetcher.units.trouble
                 code = trouble.code if trouble is not None else "silent"
                 fetcher.stop(Failure("gave_up", reason=code, detail=trouble.detail if trouble is not None else ""))
             if self.stop.is_set():
@@ -328,12 +311,12 @@ class Job:
         quiet = now - fetcher.last_byte
         if quiet < self.stall_after or not self.is_fetching(files):
             return None
-        trouble = fetcher.trouble if fetcher.trouble_at > fetcher.last_byte else None
+        trouble = fetcher.units.trouble if fetcher.units.trouble_at > fetcher.last_byte else None
         return {
             "seconds": quiet,
             "code": trouble.code if trouble is not None else "silent",
             "detail": trouble.detail if trouble is not None else "",
-            "next_try": max(0.0, fetcher.next_try - now),
+            "next_try": max(0.0, fetcher.units.next_try - now),
         }
 
 
@@ -343,20 +326,6 @@ def _once_each(files: list[File]) -> list[File]:
     for index, file in enumerate(files):
         files[index] = first.setdefault(file.target, file)
     return list(first.values())
-
-
-def _link(link: Path, target: Path) -> None:
-    """Make `link` point to `target`, relatively, as Hugging Face's client does; a copy where links can't be."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    words = os.path.relpath(target, link.parent)
-    if link.is_symlink() and os.readlink(link) == words:  # noqa: PTH115 - Path.readlink gives a path, not the words
-        return
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.{threading.get_ident()}.tmp")
-    try:
-        temporary.symlink_to(words)
-    except OSError:
-        shutil.copyfile(target, temporary)
-    temporary.replace(link)
 
 
 def _quietly(work: Any) -> None:
@@ -386,7 +355,8 @@ def main() -> None:
         job.end("failed", problem={"code": failure.code, **failure.details})
     except OSError as error:
         traceback.print_exc()
-        job.end("failed", problem={"code": "disk", "why": str(error), "path": str(error.filename or "")})
+        full = disk_failure(error, Path(error.filename or folder))
+        job.end("failed", problem={"code": full.code, **full.details})
     except Exception as error:  # noqa: BLE001 - whatever it was, it must be seen
         traceback.print_exc()
         job.end("failed", problem={"code": "bug", "why": repr(error)})

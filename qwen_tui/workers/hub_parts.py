@@ -9,6 +9,7 @@ little endian). When all is there the note is cut off and the file gets its name
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,6 +23,8 @@ _HEAD = struct.Struct("<16s32sQ")
 #: The smallest part, in bytes, and the most parts of one file.
 PART = 16 * 1024 * 1024
 _MOST_PARTS = 1024
+#: What flock says on file systems that have none.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 def part_size(size: int) -> int:
@@ -106,6 +109,32 @@ def forget_clients(target: Path) -> None:
         os.unlink(f"{target}{CLIENTS_SUFFIX}")  # noqa: PTH108
 
 
+def open_alone(path: str | os.PathLike[str]) -> int:
+    """A descriptor of the unfinished file `path`, which is made if it is not there, and which nobody else writes.
+
+    Raises OSError, and BlockingIOError where another process writes it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        opened = os.fstat(descriptor)
+        try:
+            there = os.stat(path)  # noqa: PTH116
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (opened.st_dev, opened.st_ino):
+            # Between the two steps it was finished, and has another name now.
+            raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class PartFile:
     """The unfinished file of `target`. Each part is written by one thread at a time. Raises OSError.
 
@@ -118,9 +147,8 @@ class PartFile:
         self.size = size
         self._key = key_of(identity, size)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = open_alone(self.path)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = _read_note(self._descriptor, self._key, size)
             if found is not None:
                 self.part, self.counts = found

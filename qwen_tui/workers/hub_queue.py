@@ -11,12 +11,14 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ALIVE = ("queued", "listing", "running")
 WORKING = ("listing", "running")
+_TRIES, _TRY_INTERVAL = 10, 0.02
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -30,11 +32,16 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def write_json(file: Path, data: object) -> None:
     """Replace `file` in one step, mode 0600. Not synced: after a power cut it may be the older one."""
+    write_text(file, json.dumps(data, ensure_ascii=False))
+
+
+def write_text(file: Path, text: str, mode: int = 0o600) -> None:
+    """The same for a text."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write(json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+            stream.write(text.encode("utf-8", "surrogatepass"))
         temporary.replace(file)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -55,12 +62,15 @@ def queue_locked(downloads: Path) -> Iterator[None]:
 def take_job(job: Path) -> int | None:
     """Hold the job's lock until this process and those forked from it end; None if another holds it."""
     descriptor = os.open(job / "job.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    for _attempt in range(_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_TRY_INTERVAL)  # who only looks whether it is held holds it for a moment, too
+        else:
+            return descriptor
+    os.close(descriptor)
+    return None
 
 
 def is_held(job: Path) -> bool:

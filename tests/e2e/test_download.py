@@ -143,7 +143,7 @@ async def test_two_at_once_if_that_is_set(downloads: Downloads, hub: FakeHub) ->
     first = await downloads.start(DownloadRequest(hub.model, include=("model*",)))
     second = await downloads.start(DownloadRequest(hub.model, include=("conf*",)))
     assert (await ended(downloads, second)).status is DownloadStatus.DONE
-    assert downloads.find(first).status is DownloadStatus.RUNNING
+    assert downloads.find(first).status in (DownloadStatus.LISTING, DownloadStatus.RUNNING)
 
 
 @pytest.mark.parametrize(("fault", "word"), [("silent", "no bytes"), ("503", "503")])
@@ -157,6 +157,19 @@ async def test_a_stall_is_named_with_its_reason_and_overcome(
     assert word in state.stall.reason
     assert state.stall.seconds >= TIMING["stall"]
     assert (await ended(downloads, id)).status is DownloadStatus.DONE
+
+
+async def test_a_hub_that_does_not_list_is_named_and_given_up(paths: Paths, hub: FakeHub) -> None:
+    hub.lists.clear()
+    downloads = Downloads(paths, {"stall": 0.3, "silent": 0.5, "patience": 3.0})
+    id = await downloads.start(DownloadRequest(hub.model))
+    state = await until(downloads, id, lambda state: state.stall is not None)
+    assert state.stall is not None
+    assert "does not list" in state.stall.reason
+    state = await ended(downloads, id)
+    assert state.status is DownloadStatus.FAILED
+    assert state.problem is not None
+    assert "does not answer" in state.problem.title
 
 
 async def test_a_hub_that_is_gone_is_given_up_in_the_end(paths: Paths, hub: FakeHub) -> None:
@@ -208,6 +221,21 @@ async def test_a_file_that_was_changed_on_the_hub_is_fetched_as_it_is_now(downlo
     assert state.folder is not None
     assert (state.folder / "model.safetensors").read_bytes() == WEIGHTS[::-1]
     assert state.done == state.total == TOTAL
+
+
+async def test_one_of_two_files_was_changed_on_the_hub_while_both_come(downloads: Downloads, hub: FakeHub) -> None:
+    hub.files["other.safetensors"] = WEIGHTS[::-1]
+    hub.faults["model.safetensors"] = Faults(bytes_per_second=500_000)
+    request = DownloadRequest(hub.model)
+    await downloads.plan(request)
+    hub.files["other.safetensors"] = WEIGHTS[1000:] + WEIGHTS[:1000]
+    id = await downloads.start(request)  # with the older answer
+    await until(downloads, id, lambda state: state.done > 0)
+    state = await ended(downloads, id)
+    assert state.status is DownloadStatus.DONE
+    assert state.folder is not None
+    for name, data in hub.files.items():
+        assert (state.folder / name).read_bytes() == data
 
 
 @pytest.mark.parametrize("key", HUB_KEYS)

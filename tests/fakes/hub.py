@@ -80,6 +80,9 @@ class FakeHub:
         self.flow = threading.Event()
         self.flow.set()
         self.pause_after = 0
+        #: Clear: it does not answer when it is asked for a list.
+        self.lists = threading.Event()
+        self.lists.set()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.hub = self  # type: ignore[attr-defined]
@@ -103,6 +106,7 @@ class FakeHub:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flow.set()
+        self.lists.set()
         self.ended.set()
         self._server.shutdown()
         self._server.server_close()
@@ -162,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self) -> None:
         """As ModelScope lists. Fields: modelscope_hub 0.5.1, api.py, list_repo_files."""
         self.hub.listings += 1
+        self.hub.lists.wait()
         entries = [
             {
                 "Path": name,
@@ -179,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _info(self) -> None:
         """As Hugging Face lists. Fields: huggingface_hub 2.4.0, hf_api.py, ModelInfo."""
         self.hub.listings += 1
+        self.hub.lists.wait()
         siblings = []
         for name, data in self.hub.files.items():
             entry: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": _git_sha1(data)}

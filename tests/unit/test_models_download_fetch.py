@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import socket
 import sys
@@ -147,7 +148,6 @@ def test_stopped_half_way_only_the_rest_is_fetched(hub: FakeHub, tmp_path: Path)
     run = Run(fetcher)
     run.until(lambda: files[1].now_done() >= 200_000)
     run.stop()
-    files[1].parts.close()  # what the end of a process does
     on_disk = hub_parts.present(tmp_path / "model.safetensors", files[1].content, len(BIG))
     assert on_disk >= 200_000
     assert not (tmp_path / "model.safetensors").exists()
@@ -253,8 +253,8 @@ def test_a_hub_that_is_gone_is_named_and_tried_later_and_later(tmp_path: Path) -
             file.url = file.url.replace(hub.url, f"http://127.0.0.1:{taken.getsockname()[1]}")
         fetcher = fetcher_of(hub, files)
         run = Run(fetcher)
-        run.until(lambda: fetcher.trouble is not None and fetcher.next_try - fetcher.trouble_at > 0.4)
-        assert fetcher.trouble.code == "refused"
+        run.until(lambda: fetcher.units.trouble is not None and fetcher.units.next_try - fetcher.units.trouble_at > 0.4)
+        assert fetcher.units.trouble.code == "refused"
         run.stop()
 
 
@@ -284,6 +284,70 @@ def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError):
         hub_parts.PartFile(tmp_path / "file", "x", 1000)
     first.close()
+
+
+def test_a_file_that_was_finished_meanwhile_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "file"
+    lock = hub_parts.fcntl.flock
+
+    def finish_then_lock(descriptor: int, how: int) -> None:
+        hub_parts.path_for(target).replace(target)  # what the other process does between the two steps
+        lock(descriptor, how)
+
+    target.with_name(target.name + hub_parts.SUFFIX).write_bytes(b"good")
+    monkeypatch.setattr(hub_parts.fcntl, "flock", finish_then_lock)
+    with pytest.raises(BlockingIOError):
+        hub_parts.PartFile(target, "x", 1000)
+    assert target.read_bytes() == b"good"
+    other = tmp_path / "small"
+    monkeypatch.setattr(hub_parts.fcntl, "flock", lock)
+    descriptor = hub_parts.open_alone(f"{other}{hub_parts.SUFFIX}")
+    with pytest.raises(BlockingIOError):
+        hub_files.write_whole(other, memoryview(b"mine"))
+    assert not other.exists()
+    os.close(descriptor)
+
+
+def test_a_run_that_failed_holds_no_file(hub: FakeHub, tmp_path: Path) -> None:
+    hub.faults["model.safetensors"] = Faults(bytes_per_second=100_000)
+    files = files_of(hub, tmp_path)
+    run = Run(fetcher_of(hub, files))
+    run.until(lambda: files[1].now_done() > 0)
+    run.fetcher.stop(hub_files.Failure("damaged", name="config.json"))
+    run.join()
+    assert run.failure.code == "damaged"
+    assert 0 < files[1].done < len(BIG)
+    hub.faults.clear()
+    again = files_of(hub, tmp_path)
+    fetcher_of(hub, again, known=True).run()
+    check(tmp_path, again)
+
+
+def test_what_another_process_fetched_meanwhile_is_taken(hub: FakeHub, tmp_path: Path) -> None:
+    files = files_of(hub, tmp_path)
+    held = hub_parts.PartFile(files[1].target, files[1].content, len(BIG))
+    fetcher = fetcher_of(hub, files)
+    run = Run(fetcher)
+    run.until(lambda: fetcher.units.trouble is not None and fetcher.units.trouble.code == "busy")
+    files[1].target.write_bytes(BIG)
+    held.drop()
+    run.join()
+    check(tmp_path, files)
+    assert not any(name == "model.safetensors" for name, _start in hub.served)
+
+
+def test_whatever_ends_it_is_a_failure(hub: FakeHub, tmp_path: Path) -> None:
+    def fail(_file: object) -> bool:
+        raise PermissionError(13, "Permission denied", "somewhere")
+
+    (tmp_path / "config.json").write_bytes(FILES["config.json"])
+    fetcher = fetcher_of(hub, files_of(hub, tmp_path))
+    fetcher._is_known_good = fail
+    with pytest.raises(hub_files.Failure) as caught:
+        fetcher.run()
+    assert (caught.value.code, caught.value.details["path"]) == ("disk", "somewhere")
 
 
 def test_a_git_hash_is_checked_too(hub: FakeHub, tmp_path: Path) -> None:

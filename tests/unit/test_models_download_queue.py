@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -94,6 +96,19 @@ def test_turns_are_taken_in_order_and_as_many_as_are_set(downloads: Downloads) -
         assert downloads.options == QueueOptions(2, 3)
     # Killed: none of them stands in anybody's way.
     assert turn("b")
+
+
+def test_who_only_looks_at_a_job_does_not_keep_it_from_starting(downloads: Downloads) -> None:
+    job = put(downloads, "a", status="queued")
+    with (job / "job.lock").open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        timer = threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN))
+        timer.start()
+        descriptor = hub_queue.take_job(job)
+        timer.join()
+    assert descriptor is not None
+    assert hub_queue.take_job(job) is None
+    os.close(descriptor)
 
 
 async def test_what_is_alive_is_not_removed_and_what_is_not_there_is_said(downloads: Downloads) -> None:
