@@ -18,7 +18,7 @@ from qwen_tui.paths import Paths
 
 
 def talk(arguments: argparse.Namespace, paths: Paths, sampling: Sampling) -> int:
-    """Ask one line after the other until the input ends or /quit; the exit status of the last answer.
+    """Ask one line after the other until the input ends or /quit; the exit status.
 
     A line that ends with a backslash goes on in the next. Raises ChatError, ServerError, UsageError where there is
     nobody to ask; a question that fails ends nothing at a terminal.
@@ -31,13 +31,12 @@ def talk(arguments: argparse.Namespace, paths: Paths, sampling: Sampling) -> int
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401 - input() then has a line editor and a history
         print(_help(chosen), file=sys.stderr)
-    status = 0
     question = arguments.prompt
     while True:
         if question is None:
             question = _read(is_terminal)
         if question is None or question.strip() in ("/quit", "/exit"):
-            return status
+            return 0
         status = _answer(question, conversation, chosen, sampling, arguments, is_terminal)
         if status != 0 and not is_terminal:
             return status

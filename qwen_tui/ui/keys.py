@@ -11,11 +11,11 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from qwen_tui.ui.rooms import COMING, DO, EVERYWHERE, GO, HERE, HUB, MOVE
+from qwen_tui.ui.rooms import COMING, DO, EVERYWHERE, GO, HERE, HUB, KEPT, MOVE
 from qwen_tui.ui.widgets.key_bar import key_name
 
 #: The order of the groups in the help screen.
-GROUPS: tuple[str, ...] = tuple(group.description for group in (DO, HERE, COMING, HUB, MOVE, GO, EVERYWHERE))
+GROUPS: tuple[str, ...] = tuple(group.description for group in (DO, KEPT, HERE, COMING, HUB, MOVE, GO, EVERYWHERE))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from textual.widgets import Input, OptionList
 
 from qwen_tui.chat.store import Entry
 from qwen_tui.i18n import N_, _
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import KEPT
 from qwen_tui.ui.text import one_line
 from qwen_tui.ui.widgets.keyed_list import KeyedList
 
@@ -29,12 +29,12 @@ class ConversationRows(KeyedList):
     """The rows; what is to be done with the one under the cursor is told as a message."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "want('open')", N_("open"), id="conversations.open", group=DO),
-        Binding("e", "want('rename')", N_("rename"), id="conversations.rename", group=DO),
-        Binding("d", "want('delete')", N_("delete"), id="conversations.delete", group=DO),
-        Binding("u", "want('undo')", N_("undo"), id="conversations.undo", group=DO),
-        Binding("plus", "want('duplicate')", N_("duplicate"), id="conversations.duplicate", group=DO),
-        Binding("o", "want('export')", N_("export"), id="conversations.export", group=DO),
+        Binding("enter", "want('open')", N_("open"), id="conversations.open", group=KEPT),
+        Binding("e", "want('rename')", N_("rename"), id="conversations.rename", group=KEPT),
+        Binding("d", "want('delete')", N_("delete"), id="conversations.delete", group=KEPT),
+        Binding("u", "want('undo')", N_("undo"), id="conversations.undo", group=KEPT),
+        Binding("plus", "want('duplicate')", N_("duplicate"), id="conversations.duplicate", group=KEPT),
+        Binding("o", "want('export')", N_("export"), id="conversations.export", group=KEPT),
     ]
 
     class Wanted(Message):
