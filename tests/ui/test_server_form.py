@@ -136,6 +136,21 @@ async def test_editing_keeps_the_engine_that_the_server_ran_with(services: Servi
         await wait_until(pilot, lambda: not isinstance(app.screen, ServerForm))
 
 
+async def test_a_token_that_is_kept_is_not_shown_and_stays(services: Services) -> None:
+    spec = ServerSpec("a", "qwen/A", env={"HF_TOKEN": "hf_secret", "OMP_NUM_THREADS": "2"})
+    fake = with_servers(services, stopped("a", spec=spec))
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot, "e")
+        field = app.screen.query_one("#field-environment", Input)
+        assert field.value == "HF_TOKEN='***' OMP_NUM_THREADS=2"
+        field.value = "HF_TOKEN='***' OMP_NUM_THREADS=4"
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: isinstance(app.screen, ServersScreen))
+    (started,) = [call[1] for call in fake.calls if call[0] == "start"]
+    assert isinstance(started, ServerSpec)
+    assert started.env == {"HF_TOKEN": "hf_secret", "OMP_NUM_THREADS": "4"}
+
+
 async def test_the_form_copies_the_command(services: Services) -> None:
     async with running(services) as (app, pilot):
         await open_form(app, pilot)

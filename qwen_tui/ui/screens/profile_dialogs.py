@@ -34,7 +34,7 @@ class AskName(ModalScreen[str | None], inherit_bindings=False):
     CSS_PATH = "profiles.tcss"
     AUTO_FOCUS = "#name"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "accept", N_("keep"), id="profile_name.accept", group=DO),
+        Binding("enter", "accept", N_("keep"), id="profile_name.accept", group=DO, priority=True),
         Binding("escape", "cancel", N_("cancel"), id="profile_name.cancel", group=DO),
     ]
 
@@ -70,10 +70,6 @@ class AskName(ModalScreen[str | None], inherit_bindings=False):
             Content.styled(plain(text), "$text-warning" if is_right else "$text-error")
         )
         return is_right
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.action_accept()
 
     def action_accept(self) -> None:
         if self._look():

@@ -80,6 +80,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self._first = state_of_spec(spec or edit.spec)  # type: ignore[union-attr]
         else:
             self._first = FormState({"host": "127.0.0.1"})
+        self._secrets = self._first.secrets
         self._engine = EngineOfForm()
         self._ran_with = edit.engine_python if edit is not None else ""
         self._touched: set[str] = set()
@@ -141,10 +142,11 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
     def _state(self) -> FormState:
         fields = {field: self.query_one(f"#field-{field}", Input).value for field in FIELDS}
         on = frozenset(switch for switch in SWITCHES if self.query_one(f"#switch-{switch}", Checkbox).value)
-        return FormState(fields, on)
+        return FormState(fields, on, self._secrets)
 
     def _fill(self, state: FormState) -> None:
         """Put other texts into the fields."""
+        self._secrets = state.secrets
         for field in FIELDS:
             self.query_one(f"#field-{field}", Input).value = plain(state.fields.get(field, ""))
         for switch in SWITCHES:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.profiles import MODELSCOPE, Profile, read_environment, write_environment
 from qwen_tui.server.quiet import without_quiet_words
-from qwen_tui.server.spec import FieldError, ServerSpec, check_fields
+from qwen_tui.server.spec import FieldError, ServerSpec, check_fields, is_secret
 
 #: Field → its label.
 FIELDS: dict[str, str] = {
@@ -45,12 +45,17 @@ SWITCHES: dict[str, str] = {
 }
 
 
+#: What stands in the form for a key or a token that is kept: whoever looks on does not see it.
+_HIDDEN = "***"
+
+
 @dataclass(frozen=True)
 class FormState:
-    """Everything that is filled in: the texts by field, and the switches that are on."""
+    """Everything that is filled in: the texts by field, the switches that are on, and the variables that are hidden."""
 
     fields: Mapping[str, str]
     switches: frozenset[str] = frozenset()
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Reading:
 def state_of_spec(spec: ServerSpec, engine: str = "") -> FormState:
     """The form for `spec`."""
     environment = {name: value for name, value in spec.env.items() if not _is_switch(name, value)}
+    secrets = {name: value for name, value in environment.items() if value and is_secret(name)}
     fields = {
         "model": spec.model,
         "name": spec.name,
@@ -75,7 +81,7 @@ def state_of_spec(spec: ServerSpec, engine: str = "") -> FormState:
         "max_model_len": "" if spec.max_model_len is None else str(spec.max_model_len),
         "chat_template": spec.chat_template,
         "extra_args": shlex.join(without_quiet_words(spec.extra_args)),
-        "environment": write_environment(environment),
+        "environment": write_environment({**environment, **dict.fromkeys(secrets, _HIDDEN)}),
         "engine": engine,
         "idle_minutes": str(spec.idle_minutes or ""),
     }
@@ -84,7 +90,7 @@ def state_of_spec(spec: ServerSpec, engine: str = "") -> FormState:
         switches.add("modelscope")
     if spec.restart == "on-failure":
         switches.add("restart")
-    return FormState(fields, frozenset(switches))
+    return FormState(fields, frozenset(switches), secrets)
 
 
 def state_of_profile(profile: Profile) -> FormState:
@@ -92,7 +98,7 @@ def state_of_profile(profile: Profile) -> FormState:
     like = ServerSpec("", "", env=profile.environment, restart=profile.restart, idle_minutes=profile.idle_minutes)
     state = state_of_spec(like, profile.engine)
     fields = {**state.fields, "host": "127.0.0.1", "port": "", **profile.form_fields()}
-    return FormState(fields, state.switches)
+    return FormState(fields, state.switches, state.secrets)
 
 
 def _is_switch(name: str, value: str) -> bool:
@@ -104,7 +110,10 @@ def read(state: FormState, taken: Sequence[str] = ()) -> Reading:
     values, errors = check_fields(state.fields, taken)
     known = frozenset(values)
     try:
-        environment = read_environment(state.fields.get("environment", ""))
+        written = read_environment(state.fields.get("environment", ""))
+        environment = {
+            name: state.secrets.get(name, value) if value == _HIDDEN else value for name, value in written.items()
+        }
     except FieldError as error:
         environment = {}
         errors.append(error)
