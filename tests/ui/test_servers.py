@@ -251,6 +251,13 @@ async def test_the_cursor_stays_on_its_server_while_the_list_changes(services: S
         assert app.target.name == "c"
 
 
+async def test_esc_does_not_take_the_list_its_keys(services: Services) -> None:
+    with_servers(services, ready("a"), ready("b"))
+    async with running(services) as (app, pilot):
+        await pilot.press("home", "escape", "j")
+        await wait_until(pilot, lambda: app.target is not None and app.target.name == "b")
+
+
 # What a server that is ready tells
 
 

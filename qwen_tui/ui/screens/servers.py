@@ -68,6 +68,9 @@ class ServersScreen(RoomScreen):
         self.set_interval(1.0, self._tick)
         self.call_after_refresh(self._look_around)
 
+    def leave_field(self) -> None:
+        self.query_one(ServerList).focus()  # its keys go on working
+
     # Looking
 
     def _entries(self) -> list[Entry]:
