@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import select
 import socket
@@ -79,8 +80,10 @@ class Connection:
 
     @property
     def last_sign(self) -> float:
-        """When its request was sent, or the last chunk came."""
-        return self.answer.stamps[-1] if self.answer is not None and self.answer.stamps else self.sent
+        """When its request was sent, or the last chunk came; while it can't be sent, when it was due."""
+        if self.answer is not None and self.answer.stamps:
+            return self.answer.stamps[-1]
+        return self.sent if self.sent < math.inf else self.due
 
     def write(self) -> bool:
         """Hand over what is unsent; whether the kernel has all of it. Raises OSError."""

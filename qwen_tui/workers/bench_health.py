@@ -41,6 +41,11 @@ class Health:
             self._counts[min(_STEPS, int((late - number * PROBE) / _STEP))] += 1
         self.due = now + PROBE
 
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU since `begin`."""
+        return time.process_time() - self._cpu
+
     def figures(self) -> dict[str, float]:
         """cpu, wall: seconds since `begin`. waited: seconds of wanting a core and having none; -1 if not told.
 
@@ -49,7 +54,7 @@ class Health:
         total = sum(self._counts)
         waited = _waited_for_cpu()
         return {
-            "cpu": time.process_time() - self._cpu,
+            "cpu": self.cpu,
             "wall": time.monotonic() - self._wall,
             "waited": waited - self._waited if waited >= 0 else -1.0,
             "lag_p99": self._quantile(0.99 * total),

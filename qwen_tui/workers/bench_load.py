@@ -44,9 +44,7 @@ _TICK = 0.2  # seconds between two messages to the parent
 _RETRY = 0.02  # seconds after a connection could not be opened
 _BURST = 16  # requests sent before what has arrived meanwhile is read
 _NEVER = float("inf")
-_PAUSE = 0.0005  # seconds between two looks while chunks come fast
-_LONG_PAUSE = 0.002  # while every stream has more than one in a millisecond, which no clock here tells apart
-_MANY = 64  # connections with news that are enough to look again at once
+_PAUSE_MOST = 0.002  # seconds between two looks while chunks come fast
 _FAST = 1000  # chunks per second that are fast
 _SEND_MOST = 1e-4  # seconds that a send takes at most, unless the process is suspended in it
 #: How a request ends whose connection can't be used again.
@@ -85,7 +83,6 @@ class Generator:
         self._resent = 0
         self._chunks_before = 0
         self._pause = 0.0
-        self._many = _MANY
         self._offset = time.time() - monotonic()  # of the wall clock, by which the kernel notes arrivals
         self._commands = b""
 
@@ -137,9 +134,9 @@ class Generator:
                 if now >= tick_at:
                     tick_at = now + _TICK
                     self._tick(now)
-            elif self._pause and len(happened) < self._many:
+            elif self._pause and self._next_at > now:
                 # The kernel notes when bytes arrive: read a few streams' at once instead of waking for each.
-                time.sleep(self._pause)
+                time.sleep(min(self._pause, self._next_at - now))
 
     def _wait(self, until: float) -> list[tuple[int, int]]:
         """What has happened, at once or by `until`. epoll counts in milliseconds; the last one is select's."""
@@ -328,17 +325,21 @@ class Generator:
         self._chunks_before = chunks
         self._outbox.say(
             "batch", running=len(self._active), chunks=chunks, written=self._written, at=now - self._zero,
-            cpu=self._health.figures()["cpu"],
+            cpu=self._health.cpu,
         )  # fmt: skip
         if not self._active and self._next < 0 and (now >= self._until or self._work.is_done):
             self._drained()
 
     def _choose_pause(self, rate: float) -> None:
-        """How long to wait between two looks, for so many chunks a second."""
-        is_flood = rate > 1000 * max(1, len(self._active))
-        can_wait = rate > _FAST and not self._connections.is_tls
-        self._pause = 0.0 if not can_wait else _LONG_PAUSE if is_flood else _PAUSE
-        self._many = 10**9 if is_flood else _MANY
+        """How long to wait between two looks, for so many chunks a second: an eighth of what a stream takes for one.
+
+        Streams faster than one in a millisecond are read in larger pieces: no clock here tells their chunks apart.
+        """
+        if rate < _FAST or self._connections.is_tls:
+            self._pause = 0.0
+            return
+        gap = max(1, len(self._active)) / rate
+        self._pause = _PAUSE_MOST if gap < 0.001 else min(_PAUSE_MOST, gap / 8)
 
     def _flush(self) -> None:
         if self._records:
