@@ -305,8 +305,12 @@ def describe_exit(status: ServerStatus) -> str:
             "“{name}” was ended: nobody had used it for {n} minutes",
             minutes,
         ).format(name=status.name, n=minutes)
-    if record is None or (record.code is None and record.signal is None):
+    if record is None:
         return _("“{name}” has ended").format(name=status.name)
+    if record.code is None and record.signal is None:
+        # A keeper that adopted it is not its parent, and is not told its status.
+        text = _("“{name}” has ended, and nobody saw how: the keeper that had started it was gone by then")
+        return text.format(name=status.name)
     if record.signal is not None:
         try:
             word = signal.Signals(record.signal).name

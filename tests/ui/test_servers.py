@@ -325,6 +325,12 @@ async def test_an_end_by_idleness_is_told(services: Services) -> None:
         assert "nobody had used it for 30 minutes" in text_of(app, "#card")
 
 
+async def test_an_end_that_nobody_saw_is_told_as_such(services: Services) -> None:
+    with_servers(services, failed("tiny", exit=ExitRecord(None, None, NOW, False), cause=""))
+    async with running(services) as (app, _pilot):
+        assert "nobody saw how" in text_of(app, "#card")
+
+
 @pytest.mark.parametrize("python", [sys.executable, "/no/such/python"])
 async def test_a_server_starts_again_with_the_engine_that_it_ran_with(services: Services, python: str) -> None:
     asked: list[str] = []
