@@ -77,11 +77,13 @@ def kv_bytes_per_token(config: ModelConfig, load: Load) -> int:
     """Bytes of KV cache that one more token takes in one attention layer on one device.
 
     Keys and values: kv_heads ÷ tensor-parallel (at least one head, then copied) × (head_dim + value_dim) × bytes.
-    MLA: one latent vector of kv_lora_rank + qk_rope_head_dim numbers, whole on each device.
-    Source: AttentionSpec and MLAAttentionSpec, v1/kv_cache_interface.py.
+    MLA: one latent vector of kv_lora_rank + qk_rope_head_dim numbers, whole on each device; with sparse attention
+    (DeepSeek V3.2) also a key of its index in 8 bits, with a scale of 4 bytes for 128 numbers.
+    Source: AttentionSpec and MLAAttentionSpec, v1/kv_cache_interface.py; Indexer, model_executor/models/deepseek_v2.py.
     """
     if config.is_mla:
-        return (config.kv_lora_rank + config.qk_rope_head_dim) * load.kv_bytes
+        index = config.index_head_dim + config.index_head_dim // 128 * 4
+        return (config.kv_lora_rank + config.qk_rope_head_dim) * load.kv_bytes + index
     heads = max(1, config.kv_heads // load.tensor)
     return heads * (config.head_dim + config.value_dim) * load.kv_bytes
 

@@ -25,6 +25,16 @@ _LENGTHS = (
 #: Ways of stretching RoPE after which max_position_embeddings is the full length already.
 _SCALED_ALREADY = ("su", "longrope", "llama3", "default", "mrope", "proportional")
 _YARN = ("yarn", "deepseek_yarn", "deepseek_llama_scaling")
+#: What files of these types leave out because transformers' configuration class fills it in (gemma-3-4b-it says neither
+#: heads nor context).
+_FILLED_IN: Mapping[str, Mapping[str, Any]] = {
+    "gemma3_text": {
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "max_position_embeddings": 131072,
+        "sliding_window": 4096, "sliding_window_pattern": 6, "vocab_size": 262208, "tie_word_embeddings": True,
+    },
+}  # fmt: skip
+#: Models with a kv_lora_rank that vLLM nevertheless runs with keys and values of each head (is_deepseek_mla).
+_WITHOUT_MLA = ("minicpm3",)
 #: Bytes of one number.
 DTYPE_BYTES: Mapping[str, int] = {
     "float64": 8, "float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2,
@@ -38,7 +48,7 @@ class ModelConfig:
     layers: all; full_layers keep the keys and values of the whole context, window_layers of `sliding_window` tokens
     only; the rest (state space, linear attention, shared caches) keep none for each token.
     head_dim, value_dim: numbers per head in a key and a value. For MLA one latent vector of kv_lora_rank +
-    qk_rope_head_dim numbers stands for both, in every head.
+    qk_rope_head_dim numbers stands for both, in every head. index_head_dim: of the sparse attention's index beside it.
     max_length: tokens of context as vLLM derives it; longest: the length under any reading (engines differ
     over YaRN). length_key: the key it comes from. default_length: what vLLM takes when it is told none.
     dtype: of the weights. quantization: the method's name as vLLM has it.
@@ -61,6 +71,7 @@ class ModelConfig:
     is_mla: bool = False
     kv_lora_rank: int = 0
     qk_rope_head_dim: int = 0
+    index_head_dim: int = 0
     sliding_window: int = 0
     experts: int = 0
     experts_per_token: int = 0
@@ -107,8 +118,13 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     text, architectures = _text_config(raw), raw.get("architectures")
     heads = _number(text, "num_attention_heads", "n_head", "n_heads", "num_heads")
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
-    rank = _number(text, "kv_lora_rank")
-    head_dim = _number(text, "head_dim", "hidden_size_per_head", "kv_channels") or (hidden // heads if heads else 0)
+    rank = _number(text, "kv_lora_rank") if text.get("model_type") not in _WITHOUT_MLA else 0
+    expanded = 0 if rank else _number(text, "qk_nope_head_dim") + _number(text, "qk_rope_head_dim")
+    head_dim = (
+        expanded
+        or _number(text, "head_dim", "hidden_size_per_head", "kv_channels")
+        or (hidden // heads if heads else 0)
+    )
     layers = _number(text, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     full, windowed = _attention_layers(text, layers)
     length, longest, default, key = _context(text, str(raw.get("model_type", "")))
@@ -122,7 +138,7 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
         heads=heads,
         kv_heads=_kv_heads(text, heads),
         head_dim=head_dim,
-        value_dim=head_dim if rank else _number(text, "v_head_dim") or head_dim,
+        value_dim=head_dim if rank or expanded else _number(text, "v_head_dim") or head_dim,
         hidden=hidden,
         intermediate=intermediate,
         vocab=_number(text, "vocab_size", "padded_vocab_size"),
@@ -130,6 +146,7 @@ def parse_model_config(raw: Mapping[str, Any]) -> ModelConfig:
         is_mla=rank > 0,
         kv_lora_rank=rank,
         qk_rope_head_dim=_number(text, "qk_rope_head_dim"),
+        index_head_dim=_number(text, "index_head_dim") if rank else 0,
         sliding_window=_number(text, "sliding_window") if windowed else 0,
         experts=_number(text, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
         experts_per_token=_number(text, "num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk"),
@@ -150,7 +167,7 @@ def _text_config(raw: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = raw.get(name)
         if isinstance(inner, dict):
             return _text_config(inner) or inner
-    return raw
+    return {**_FILLED_IN.get(str(raw.get("model_type")), {}), **raw}
 
 
 def _number(config: Mapping[str, Any], *names: str) -> int:
@@ -180,8 +197,9 @@ def _attention_layers(text: Mapping[str, Any], layers: int) -> tuple[int, int]:
     if isinstance(kinds, list) and kinds:
         kinds = kinds[:layers]
         windowed = sum(kind in ("sliding_attention", "chunked_attention") for kind in kinds) if window else 0
-        full = sum(kind in ("full_attention", "attention", "hybrid", "sliding_attention") for kind in kinds) - windowed
-        return full, windowed
+        # Without a window vLLM keeps the whole context in layers that attend to a chunk of it, too.
+        keeping = ("full_attention", "attention", "hybrid", "sliding_attention", "chunked_attention")
+        return sum(kind in keeping for kind in kinds) - windowed, windowed
     if isinstance(pattern, str) and pattern:
         return pattern.count("*"), 0
     for every in ("full_attention_interval", "attn_layer_period"):
