@@ -12,7 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from qwen_tui.errors import UsageError
+from qwen_tui.errors import ModelError, UsageError
 from qwen_tui.i18n import _, ngettext
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
@@ -91,6 +91,11 @@ async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Names
     if not arguments.json:
         print(_plan_line(plan), file=sys.stderr)
     refuse_small_disk(plan)
+    if not plan.files:
+        raise ModelError(
+            _("There is nothing to download"),
+            _("No file of {model} is left by what is included and excluded").format(model=request.model),
+        )
     id = await downloads.start(request)
     if arguments.detach:
         text = _("It goes on by itself. `qwen-tui download --list` says how far it is")
@@ -239,7 +244,7 @@ def _print_list(states: tuple[DownloadState, ...], as_json: bool) -> None:
     for state in states:
         shown = figures(as_progress(state)) if state.total is not None else ""
         why = state.problem.title if state.problem is not None else ""
-        print("  ".join(part for part in (state.model, state.status.value, shown, why) if part))
+        print(harmless_line("  ".join(part for part in (state.model, state.status.value, shown, why) if part)))
 
 
 def _as_json(state: DownloadState) -> dict[str, Any]:

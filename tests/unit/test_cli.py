@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from qwen_tui import __version__
-from qwen_tui.cli import COMMANDS
+from qwen_tui.cli import COMMANDS, _print_error
+from qwen_tui.errors import QwenTuiError
 from qwen_tui.server.spec import ServerSpec
 from tests.conftest import FAKE_ENGINE
 
@@ -66,6 +67,14 @@ def test_broken_settings_name_file_and_line(cli: Run, tmp_path: Path) -> None:
     assert "Did you mean “language”?" in cli("ps").stderr
     file.write_text("theme = 3\n")
     assert "“theme” must be a text, not 3" in cli("ps").stderr
+
+
+def test_no_word_of_an_error_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_error(QwenTuiError("lists e\x1b[31mvil\n.txt", "a\x1b]0;title\x07b\nsecond", "c\x9bd"), as_json=False)
+    printed = capsys.readouterr().err
+    assert all(line.isprintable() for line in printed.splitlines())
+    assert "lists evil" in printed
+    assert "  ab\n  second\n" in printed
 
 
 def test_unknown_server(cli: Run) -> None:
