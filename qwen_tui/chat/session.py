@@ -74,6 +74,11 @@ class ChatSession:
         self.conversation = conversation
         self._changed()
 
+    def instruct(self, system: str) -> None:
+        """Set the system prompt of the conversation, from the next message on."""
+        self.conversation.system = system
+        self._changed()
+
     def asked(self, draft: str = "") -> Sequence[Message]:
         """What was sent for the last reply; with a draft, what sending it would send."""
         turns = self.conversation.turns

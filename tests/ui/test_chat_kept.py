@@ -12,8 +12,10 @@ from qwen_tui.chat.events import ReplyFigures
 from qwen_tui.chat.sampling import Sampling
 from qwen_tui.chat.sampling_presets import SamplingPresets
 from qwen_tui.chat.store import ConversationStore, snapshot
+from qwen_tui.chat.system_prompts import SystemPrompts
 from qwen_tui.ui.screens.request_code import RequestCodeScreen
 from qwen_tui.ui.screens.sampling_form import SamplingForm
+from qwen_tui.ui.screens.system_prompt import SystemPromptForm
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.conversation_list import ConversationList, ConversationRows
 from tests.fakes.openai_server import DONE, FakeOpenAI, Step, answer, finish
@@ -182,6 +184,31 @@ async def test_sampling_is_entered_checked_and_sent(services: Services) -> None:
         assert body["response_format"]["type"] == "json_schema"
         await room.pilot.press("escape", "comma")
         assert room.app.screen.query_one("#field-stop", Input).value == '["a", "b"]'
+
+
+async def test_a_system_prompt_from_the_library(services: Services) -> None:
+    async with chatting(services, PARIS) as room:
+        await room.pilot.press("escape", "S", *"Be brief", "ctrl+k")
+        room.app.screen.query_one(Input).value = "brief"
+        await room.pilot.press("enter")
+        form = room.app.screen
+        assert isinstance(form, SystemPromptForm)
+        assert SystemPrompts(services.paths).all() == {"brief": "Be brief"}
+        area = form.query_one(TextArea)
+        area.text = "something else"
+        await room.pilot.press("tab", "down", "enter")
+        await room.until(lambda: area.text == "Be brief")
+        await room.pilot.press("ctrl+s")
+        await room.until(lambda: "with a system prompt" in str(room.prompt.border_title))
+        await room.say("Which city?")
+        await room.shown("Paris")
+        assert bodies(room.server)[0] == [("system", "Be brief"), ("user", "Which city?")]
+        await room.settled()
+        await room.until(lambda: services.conversations.load(room.session.conversation.id).system == "Be brief")
+        await room.pilot.press("escape", "S", "tab", "d")
+        await room.until(lambda: SystemPrompts(services.paths).all() == {})
+        await room.pilot.press("escape")
+        assert room.session.conversation.system == "Be brief"
 
 
 async def test_the_request_as_code_and_its_raw_answer(services: Services) -> None:

@@ -66,12 +66,13 @@ class ChatScreen(KeptConversations):
         Binding("r", "retry", N_("ask again"), id="chat.retry", group=DO),
         Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
         Binding("y", "copy_reply", N_("copy reply"), id="chat.copy", group=DO),
+        Binding("o", "request_code", N_("as code"), id="chat.code", group=DO),
         Binding("n", "new", N_("new"), id="chat.new", group=DO),
         Binding("e", "edit", N_("edit the question"), id="chat.edit", group=DO),
         Binding("left", "step(-1)", N_("the version before"), id="chat.before", group=DO, show=False),
         Binding("right", "step(1)", N_("the version after"), id="chat.after", group=DO, show=False),
         Binding("comma", "sampling", N_("sampling"), id="chat.sampling", group=DO),
-        Binding("o", "request_code", N_("as code"), id="chat.code", group=DO),
+        Binding("S", "system_prompt", N_("system prompt"), id="chat.system", group=DO),
         Binding(
             "escape", "leave_or_stop", N_("to the transcript; again: stop"), id="chat.escape", show=False, group=DO
         ),
@@ -143,6 +144,8 @@ class ChatScreen(KeptConversations):
         target = self.qwen.endpoint or self.qwen.target
         model = one_line(target.model_name) if target else ""
         title = _("Message to {model}").format(model=model) if model else _("Message")
+        if conversation.system:
+            title += " · " + _("with a system prompt")
         if self._edited in conversation.turns:
             title = _("Instead of what was said: enter sends it, esc esc leaves it as it was")
         prompt.border_title = Content(title)
@@ -324,6 +327,16 @@ class ChatScreen(KeptConversations):
                 self.session.sampling = sampling
 
         self.app.push_screen(SamplingForm(self.session.sampling, defaults, self.qwen.services.paths), chosen)
+
+    def action_system_prompt(self) -> None:
+        from qwen_tui.ui.screens.system_prompt import SystemPromptForm
+
+        def entered(text: str | None) -> None:
+            if text is not None:
+                self.session.instruct(text)
+
+        form = SystemPromptForm(self.session.conversation.system, self.qwen.services.paths)
+        self.app.push_screen(form, entered)
 
     def action_request_code(self) -> None:
         from qwen_tui.chat.request_code import chat_request
