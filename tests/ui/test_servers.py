@@ -258,6 +258,19 @@ async def test_esc_does_not_take_the_list_its_keys(services: Services) -> None:
         await wait_until(pilot, lambda: app.target is not None and app.target.name == "b")
 
 
+async def test_the_cursor_stays_where_it_is_when_its_server_goes(services: Services) -> None:
+    fake = with_servers(services, ready("a"), ready("b"), ready("c"))
+    async with running(services) as (app, pilot):
+        for gone, chosen in (("b", "c"), ("c", "a")):
+            app.screen.query_one(ServerList).select(("server", gone))
+            del fake.statuses[gone]
+            await app.refresh_servers()
+            await wait_until(pilot, lambda: len(app.statuses) == len(fake.statuses))
+            entry = app.screen.query_one(ServerList).chosen
+            assert isinstance(entry, ServerStatus)
+            assert entry.name == chosen
+
+
 # What a server that is ready tells
 
 

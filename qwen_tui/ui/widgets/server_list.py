@@ -144,6 +144,7 @@ class ServerList(OptionList, inherit_bindings=False):
         begin_at: the entry to put the cursor on while it stands on none.
         """
         before = key_of(self.chosen) if self.chosen else begin_at
+        place = self.highlighted or 0
         keys = [key_of(entry) for entry in entries]
         same_entries = keys == [key_of(entry) for entry in self._entries]
         self._entries, self._now = entries, now
@@ -154,7 +155,8 @@ class ServerList(OptionList, inherit_bindings=False):
             self.clear_options()
             self.add_options([Option(content) for content in rows])
             if keys:
-                self.highlighted = keys.index(before) if before in keys else 0
+                # What stood there may be gone: then the one that took its place.
+                self.highlighted = keys.index(before) if before in keys else min(place, len(keys) - 1)
         else:
             for index, (new, old) in enumerate(zip(rows, self._rows, strict=True)):
                 if not new.is_same(old):
