@@ -60,6 +60,7 @@ class _Start:
         self.last = Phase.SPAWN
         self.looked = self.began
         self.was_watched = True
+        self.is_new = True
 
     def look(self) -> StartProgress:
         """Read on in the log; how far the start has come now."""
@@ -67,6 +68,10 @@ class _Start:
         self.was_watched = self.was_watched and now - self.looked < _BLINK
         self.looked = now
         self.reader.update()
+        if self.is_new and not self.was_watched:
+            # Somebody else's start: what it did before can't be timed.
+            self.last, self.entered = self.reader.phase, now
+        self.is_new = False
         return self._progress(self.reader.phase, self.reader.done, self.reader.total)
 
     def finish(self) -> StartProgress:
@@ -92,8 +97,8 @@ class Servers:
         self._history = StartHistory(paths.state / "starts.json")
         self._health = Health()
         self._starts: dict[str, _Start] = {}
-        #: Name → run and phases of a start that another process watched.
-        self._ended_starts: dict[str, tuple[tuple[str, int], tuple[tuple[Phase, float], ...]]] = {}
+        #: Name → run that is ready, and what is known of its start.
+        self._ended_starts: dict[str, tuple[tuple[str, int], StartProgress | None]] = {}
         self._causes: dict[tuple[str, int, bool], str] = {}
 
     async def close(self) -> None:
@@ -164,23 +169,21 @@ class Servers:
 
     def _start_that_was(self, record: registry.Record) -> StartProgress | None:
         """What is known of the start of a server that is ready, whoever watched it."""
-        name, known = record.folder.name, self._starts.get(record.folder.name)
-        if known is not None and known.run == record.run and known.last is Phase.READY:
-            phases = tuple(known.passed)
-        elif self._ended_starts.get(name, (None,))[0] == record.run:
-            phases = self._ended_starts[name][1]
-        else:
+        name = record.folder.name
+        run, start = self._ended_starts.get(name, (None, None))
+        if run != record.run:
             phases = registry.ready_phases(record)
-            self._ended_starts[name] = record.run, phases
-        if not phases:
-            return None
-        return StartProgress(Phase.READY, elapsed=sum(s for _p, s in phases), eta=0.0, phases=phases)
+            elapsed = sum(seconds for _phase, seconds in phases)
+            start = StartProgress(Phase.READY, elapsed=elapsed, eta=0.0, phases=phases) if phases else None
+            self._ended_starts[name] = record.run, start
+        return start
 
     def _became_ready(self, record: registry.Record) -> None:
         """Note that this start is over, for other processes and for the ETA of the next one."""
         start = self._start_of(record)
         start.look()
         progress = start.finish()
+        self._ended_starts[record.folder.name] = record.run, progress
         registry.mark_ready(record, progress.phases if start.was_watched else ())
         if start.was_watched:
             self._history.record(kind_of_start(record.spec, record.launch["engine"]["version"]), progress.phases)

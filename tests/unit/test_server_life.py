@@ -15,7 +15,7 @@ import pytest
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import ServerError, ServerNotFound, StartFailed
 from qwen_tui.paths import Paths
-from qwen_tui.server import processes, registry
+from qwen_tui.server import processes, registry, service
 from qwen_tui.server.service import Servers, StopStep
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import Phase, ServerState, StartProgress
@@ -57,6 +57,19 @@ async def test_start_reports_phases_then_is_ready(
     assert [phase for phase, _seconds in other.start.phases] == [phase for phase, _seconds in status.start.phases]
     assert other.start.elapsed == pytest.approx(status.start.elapsed, abs=0.01)
     assert {s.command for s in run_processes(paths)} >= {"VLLM::EngineCor", "VLLM::Worker"}
+
+
+async def test_a_start_that_was_not_seen_from_its_beginning_makes_up_no_times(
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await servers.start(fake_spec(stall_after="Starting to load model"), fake_engine)
+    await until(lambda: servers.get("fake").start.phase is Phase.WEIGHTS, what="the weights")  # type: ignore[union-attr]
+    monkeypatch.setattr(service, "_BLINK", 0.0)  # however soon it looks, it comes late
+    late = Servers(paths)
+    progress = late.get("fake").start
+    assert progress is not None
+    assert [phase for phase, _seconds in progress.phases] == [Phase.WEIGHTS]
+    assert progress.phases[0][1] < progress.elapsed
 
 
 async def test_second_start_knows_its_eta(servers: Servers, fake_engine: Engine, fake_spec: MakeSpec) -> None:
