@@ -35,7 +35,7 @@ _WORDINGS: tuple[tuple[Phase, re.Pattern[str]], ...] = tuple(
         (
             Phase.COMPILE,
             r"torch\.compile (?:took|takes)|for vLLM's torch\.compile|Dynamo bytecode|[Cc]ompiling a graph"
-            r"|Cache the graph",
+            r"|Cache the graph|Warming up model for the compilation|Compiling model|AOT.compil",
         ),
         (
             Phase.PROFILE,

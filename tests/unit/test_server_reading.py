@@ -47,7 +47,19 @@ LATER_ENGINES = [
 ]
 
 
-@pytest.mark.parametrize("engine", [OLD_ENGINE, *LATER_ENGINES])
+#: vLLM 0.32 on a CPU, which compiles for longer than it does anything else.
+CPU_ENGINE = [
+    ("(Worker pid=2) INFO 11-22 22:12:04 [default_loader.py:501] Loading weights took 0.29 seconds", Phase.WEIGHTS),
+    (
+        "(Worker pid=2) INFO 11-22 22:12:05 [cpu_model_runner.py:87] Warming up model for the compilation...",
+        Phase.COMPILE,
+    ),
+    ("(Worker pid=2) INFO 11-22 22:13:33 [cpu_model_runner.py:91] Warming up done.", Phase.COMPILE),
+    ("(EngineCore pid=1) INFO 11-22 22:13:33 [kv_cache_utils.py:2327] CPU KV cache size: 46,592", Phase.PROFILE),
+]
+
+
+@pytest.mark.parametrize("engine", [OLD_ENGINE, CPU_ENGINE, *LATER_ENGINES])
 def test_phases_of_an_old_engine(tmp_path: Path, engine: list[tuple[str, Phase]]) -> None:
     log = tmp_path / "log"
     log.touch()
