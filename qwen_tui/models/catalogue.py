@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,9 @@ class Catalogue:
         wanted = path.resolve() if path.exists() else None
         by_path = [model for model in models if wanted in (model.path, model.root, model.path.resolve())]
         if not by_path and wanted is not None and "/" in name:
-            by_path = list(Catalogue(self.paths, used=self.used, where=[Place(wanted, "folder")])._models())
+            # As it was named: of a link, deleting takes the link and not what it leads to.
+            named = Place(Path(os.path.abspath(path)), "folder")  # noqa: PTH100 - .absolute() keeps ".."
+            by_path = list(Catalogue(self.paths, used=self.used, where=[named])._models())
         folded = name.casefold()
         by_id = [model for model in models if model.id.casefold() == folded]
         by_name = [model for model in models if model.name.casefold() == folded]

@@ -111,7 +111,7 @@ def _listing(folder: Path, seen: set[tuple[int, int]]) -> tuple[tuple[str, ...],
                 if entry.is_dir(follow_symlinks=False):
                     if is_inner and not entry.name.endswith(".partial"):
                         folders.append(folder / entry.name)
-                elif entry.is_symlink() and entry.is_dir():
+                elif entry.is_symlink() and _leads_to_folder(entry):
                     if is_inner:
                         links.append(folder / entry.name)
                 else:
@@ -119,6 +119,13 @@ def _listing(folder: Path, seen: set[tuple[int, int]]) -> tuple[tuple[str, ...],
     except OSError:
         return (), [], []
     return tuple(names), folders, links
+
+
+def _leads_to_folder(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_dir()
+    except OSError:  # a link to itself, or into a folder that may not be read
+        return False
 
 
 def _models_in(place: Place, folder: Path, names: tuple[str, ...]) -> Iterator[Found]:

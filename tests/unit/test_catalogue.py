@@ -13,6 +13,7 @@ import pytest
 
 from qwen_tui.errors import ModelError
 from qwen_tui.models.catalogue import Catalogue
+from qwen_tui.models.local_changes import plan_deletion
 from qwen_tui.models.local_folders import Place, places
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_weights import bits_of
@@ -274,6 +275,7 @@ def test_what_is_no_model_is_not_listed(listed: Listed, tmp_path: Path) -> None:
     make_model(here / ".hidden")
     make_model(here / "half.partial")
     (here / "loop").symlink_to(here)
+    (here / "itself").symlink_to(here / "itself")
     assert listed() == []
 
 
@@ -330,3 +332,18 @@ def test_find_by_id_name_and_path(paths: Paths, tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         catalogue.find("Qwen/Qwen2-8B")
     assert "Qwen/Qwen2-7B" in caught.value.why
+
+
+def test_a_link_that_leads_to_itself_hides_nothing_beside_it(listed: Listed, tmp_path: Path) -> None:
+    make_model(tmp_path / "here" / "model")
+    (tmp_path / "here" / "itself").symlink_to("itself")
+    assert [model.name for model in listed(tmp_path / "here")] == ["model"]
+
+
+def test_a_link_that_is_named_is_the_link(paths: Paths, tmp_path: Path) -> None:
+    real = make_model(tmp_path / "elsewhere" / "real")
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    model = Catalogue(paths, where=[]).find(str(link))
+    assert model.path == link
+    assert plan_deletion(model).paths == (link,)
