@@ -63,7 +63,12 @@ class Target:
         return self.base_url.rstrip("/").removesuffix("/v1")
 
     def body(self, prompt: str | list[int] | list[dict[str, Any]], output_tokens: int, ignore_eos: bool) -> bytes:
-        """One streamed request. prompt: a text, token ids (completions only), or messages (chat only)."""
+        """One streamed request. prompt: a text, token ids (completions only), or messages (chat only).
+
+        Sampling is the server's own, as in `vllm bench serve`. ignore_eos: exactly as long as asked, which only vLLM's
+        kin of servers can; those are also asked not to penalize repetition in completions, again as vLLM's client does:
+        a model's generation_config may ask for it, and it costs a pass over the vocabulary in each step.
+        """
         body: dict[str, Any] = {"model": self.model}
         if self.api == "chat":
             body["messages"] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
@@ -73,7 +78,7 @@ class Target:
         body["max_tokens"] = output_tokens
         if self.api == "chat":
             body["max_completion_tokens"] = output_tokens
-        body |= {"temperature": 0.0, "stream": True, "stream_options": {"include_usage": True}}
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
         if ignore_eos:
-            body["ignore_eos"] = True
+            body |= {"ignore_eos": True} | ({"repetition_penalty": 1.0} if self.api == "completions" else {})
         return json.dumps({**body, **self.extra}, ensure_ascii=False).encode("utf-8", "replace")

@@ -99,7 +99,7 @@ def test_beside_vllms_own_client(
         "--base-url", f"http://127.0.0.1:{port}", "--model", status[0]["model"], "--tokenizer", str(demo_model),
         "--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--dataset-name", "random",
         "--random-input-len", "32", "--random-output-len", "24", "--num-prompts", "8", "--max-concurrency", "4",
-        "--ignore-eos", "--temperature", "0", "--disable-tqdm", "--save-result", "--result-dir", str(tmp_path),
+        "--ignore-eos", "--disable-tqdm", "--save-result", "--result-dir", str(tmp_path),
         "--result-filename", "vllm.json",
     ]  # fmt: skip
     environment = {**home, "HF_HUB_OFFLINE": "1"}

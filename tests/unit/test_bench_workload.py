@@ -105,6 +105,8 @@ def test_bodies_of_both_endpoints() -> None:
     plain = Target("https://h/v1", "m", api="completions", extra={"top_k": 1})
     assert json.loads(plain.body("Hi", 5, False))["prompt"] == "Hi"
     assert "ignore_eos" not in json.loads(plain.body("Hi", 5, False))
+    assert json.loads(plain.body("Hi", 5, True))["repetition_penalty"] == 1.0
+    assert not {"temperature", "repetition_penalty"} & {*json.loads(plain.body("Hi", 5, False)), *chat}
     assert json.loads(plain.body("Hi", 5, False))["top_k"] == 1
     assert (plain.path, plain.port, plain.root) == ("/v1/completions", 443, "https://h")
     with pytest.raises(UsageError):
