@@ -58,8 +58,10 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
         raise UsageError(_("Which model?"), "", _("`qwen-tui download qwen/Qwen2-7B-Instruct`, for example"))
     if arguments.pause or arguments.cancel:
         return asyncio.run(_end(downloads, arguments))
+    started: list[str] = []
     return run_interruptible(
-        lambda: _fetch(downloads, Tokens(paths), arguments), lambda: _("Paused. The same command goes on from here")
+        lambda: _fetch(downloads, Tokens(paths), arguments, started),
+        lambda: _("Paused. The same command goes on from here") if started else _("Interrupted"),
     )
 
 
@@ -79,11 +81,14 @@ def _request(arguments: argparse.Namespace) -> DownloadRequest:
     )
 
 
-async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Namespace) -> int:
+async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Namespace, started: list[str]) -> int:
+    """started: gets the id of the download once there is one."""
     from qwen_tui.models.download import refuse_small_disk
 
     request = _request(arguments)
     _keep_token(tokens, request, arguments)
+    if not arguments.json:
+        print(_("Asking the hub for {model}").format(model=request.model), file=sys.stderr)
     plan = await _plan(downloads, tokens, request)
     if arguments.plan:
         _print_plan(plan, arguments.json)
@@ -97,6 +102,7 @@ async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Names
             _("No file of {model} is left by what is included and excluded").format(model=request.model),
         )
     id = await downloads.start(request)
+    started.append(id)
     if arguments.detach:
         text = _("It goes on by itself. `qwen-tui download --list` says how far it is")
         print(json.dumps({"id": id}) if arguments.json else text)

@@ -60,9 +60,9 @@ async def follow(downloads: Downloads, id: str) -> AsyncIterator[DownloadState]:
 
 def as_progress(state: DownloadState) -> Progress:
     """The state in the shape that every front end shows. A stall is told in `detail`."""
-    if state.status is DownloadStatus.QUEUED:
+    if state.status is DownloadStatus.QUEUED and state.position:
         return Progress(_("Waiting for the downloads before {model}").format(model=state.model))
-    if state.total is None or state.status is DownloadStatus.LISTING:
+    if state.total is None or state.status in (DownloadStatus.QUEUED, DownloadStatus.LISTING):
         detail = state.stall.reason if state.stall is not None else ""
         return Progress(_("Asking the hub for {model}").format(model=state.model), detail=detail)
     detail = state.active[0].name if state.active else ""

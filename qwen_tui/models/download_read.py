@@ -26,6 +26,13 @@ def read_state(job: Path, position: int) -> DownloadState | None:
     # The lock first: a process that ends between the two reads has written its last state by then.
     is_held = hub_queue.is_held(job)
     data = hub_queue.read_json(job / "state.json")
+    try:
+        return _state(job, position, request, data, is_held)
+    except (KeyError, TypeError, ValueError, AttributeError):  # not as any version of this program wrote it
+        return _state(job, position, request, {}, is_held)
+
+
+def _state(job: Path, position: int, request: DownloadRequest, data: Mapping[str, Any], is_held: bool) -> DownloadState:
     status = _status(data, is_held)
     stall = data.get("stall")
     found = data.get("problem")

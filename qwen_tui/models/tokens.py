@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from qwen_tui.errors import ModelError
+from qwen_tui.i18n import _
 from qwen_tui.models.hub import Hub
 from qwen_tui.paths import Paths, write_private
 
@@ -35,9 +36,15 @@ class Tokens:
         return kept or os.environ.get(hub.token_variable, "").strip()
 
     def save(self, hub: Hub, token: str, endpoint: str = "") -> None:
-        """Keep `token` for this hub at this address; an empty one forgets it."""
-        file = self.file(hub, endpoint)
-        if token.strip():
-            write_private(file, token.strip() + "\n")
+        """Keep `token` for this hub at this address; an empty one forgets it. Raises ModelError if it is none."""
+        file, token = self.file(hub, endpoint), token.strip()
+        if token and not re.fullmatch(r"[!-~]+", token):
+            raise ModelError(
+                _("That can't be a token"),
+                _("It holds spaces, or characters that no token has"),
+                _("Copy it again from your settings at {hub}").format(hub=hub.host(endpoint)),
+            )
+        if token:
+            write_private(file, token + "\n")
         else:
             file.unlink(missing_ok=True)

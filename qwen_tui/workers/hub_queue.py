@@ -94,7 +94,9 @@ def order(downloads: Path) -> list[str]:
         there = {entry.name for entry in os.scandir(downloads) if entry.is_dir()}
     except OSError:
         return []
-    named = [name for name in read_json(downloads / "order.json").get("order", []) if name in there]
+    kept = read_json(downloads / "order.json").get("order", [])
+    kept = kept if isinstance(kept, list) else []
+    named = list(dict.fromkeys(name for name in kept if isinstance(name, str) and name in there))
     return named + sorted(there - set(named))
 
 

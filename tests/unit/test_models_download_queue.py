@@ -71,7 +71,13 @@ def test_a_job_without_its_process_is_interrupted(downloads: Downloads) -> None:
     assert state.status.is_resumable
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"status": "no such"}', '{"status": "running", "done": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", '{"status": "no such"}', '{"status": "running", "done": "x"}', '{"seconds": "long"}',
+        '{"folder": 5, "status": []}',
+    ],
+)  # fmt: skip
 def test_a_damaged_state_spoils_nothing(downloads: Downloads, text: str) -> None:
     job = put(downloads, "a")
     (job / "state.json").write_text(text)
@@ -79,6 +85,14 @@ def test_a_damaged_state_spoils_nothing(downloads: Downloads, text: str) -> None
     assert [state.id for state in downloads.list()] == ["a", "b"]
     (job / "request.json").write_text(text)
     assert [state.id for state in downloads.list()] == ["b"]
+
+
+@pytest.mark.parametrize("kept", [5, [["b"], {}, 5, "b", "b", "gone"], {"b": 1}])
+def test_an_order_that_makes_no_sense_spoils_nothing(downloads: Downloads, kept: object) -> None:
+    put(downloads, "a")
+    put(downloads, "b")
+    hub_queue.write_json(downloads.folder / "order.json", {"order": kept})
+    assert sorted(state.id for state in downloads.list()) == ["a", "b"]
 
 
 def test_turns_are_taken_in_order_and_as_many_as_are_set(downloads: Downloads) -> None:
@@ -170,6 +184,7 @@ def test_all_is_there_only_when_it_is_done() -> None:
     assert state_of(DownloadStatus.RUNNING, done=10, total=10).fraction == 0.9999
     assert state_of(DownloadStatus.DONE, done=10, total=10).fraction == 1.0
     assert state_of(DownloadStatus.LISTING).fraction is None
+    assert "Asking" in as_progress(state_of(DownloadStatus.QUEUED)).step  # nothing is before it
     assert "hashes" in as_progress(state_of(DownloadStatus.RUNNING, done=10, total=10, rate=5.0)).detail
     with pytest.raises(ModelError, match="interrupted"):
         result(state_of(DownloadStatus.INTERRUPTED))
@@ -234,6 +249,9 @@ def test_a_token_is_kept_for_the_host_it_was_given_for(paths: Paths, monkeypatch
     assert tokens.load(HUGGINGFACE, "https://mirror.example") == tokens.load(MODELSCOPE) == ""
     monkeypatch.setenv("HF_TOKEN", "from the environment")
     assert tokens.load(HUGGINGFACE, "https://mirror.example") == "from the environment"
+    for wrong in ("two words", "a\x1b[31mb", "中文"):
+        with pytest.raises(ModelError, match="can't be a token"):
+            tokens.save(HUGGINGFACE, wrong)
     tokens.save(HUGGINGFACE, "")
     assert not tokens.file(HUGGINGFACE).exists()
 
