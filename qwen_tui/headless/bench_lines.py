@@ -101,7 +101,7 @@ def list_lines(runs: Sequence[Run]) -> list[str]:
                 f"{figures.output_throughput:,.1f}",
                 f"{figures.ttft.mean * 1e3:,.1f}",
                 f"{figures.tpot.mean * 1e3:,.1f}",
-                f"{load} {_('(stopped)')}" if run.partial else load,
+                _("{load} (stopped)").format(load=load) if run.partial else load,
             )
         )
     return table(rows, numbers_from=3)
@@ -115,7 +115,7 @@ def compare_lines(a: Run, b: Run) -> list[str]:
     for row in rows(a.figures, b.figures):
         change = f"{row.change:+.1%}" if row.change is not None else ""
         if row.is_better is not None and row.change is not None and abs(row.change) >= 0.005:
-            change = f"{change} {_('better') if row.is_better else _('worse')}"
+            change += " " + (_("better") if row.is_better else _("worse"))
         shown.append((f"{_(row.name)} {row.unit}".strip(), f"{row.a:,.2f}", f"{row.b:,.2f}", change))
     return [*table(shown), *(f"! {text}" for text in caveats(a, b))]
 

@@ -106,7 +106,7 @@ def _what_it_is(model: LocalModel) -> list[Pair]:
         (_("dtype"), model.dtype),
         (_("quantization"), " ".join(filter(None, (model.quantization, bits)))),
         (_("context"), _("{count} tokens").format(count=f"{model.context:,}") if model.context else ""),
-        (_("chat template"), _("yes") if model.has_chat_template else _("no")),
+        (_("chat template"), _("yes") if model.has_chat_template else _("missing")),
         (_("made for"), model.base),
     ]
 

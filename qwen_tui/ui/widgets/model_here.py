@@ -134,7 +134,7 @@ class HerePart(Part):
             text += "  " + _("{count} shown").format(count=len(self._models))
         if self._sort:
             text += " · " + _(_SORTS[self._sort][0])
-        return text if self.shelf.looked else f"{text}  {_('looking…')}"
+        return text if self.shelf.looked else text + "  " + _("looking…")
 
     def detail(self, width: int, height: int) -> Content:
         model, marked = self.chosen, self.marked
