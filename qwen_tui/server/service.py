@@ -108,11 +108,15 @@ class Servers:
     # -- looking ------------------------------------------------------------------------------------
 
     def list(self) -> Sequence[ServerStatus]:
-        """Every known server from the state files and /proc, sorted by name; no network, a few milliseconds."""
-        return [self._status(record) for record in registry.read_all(self._folder)]
+        """Every known server from the state files and /proc, sorted by name; no network, a few milliseconds.
+
+        The cause of a failure is there only if it was found before: that means reading a log.
+        """
+        records = registry.read_all(self._folder)
+        return [self._complete(registry.status_of(record), record, find_cause=False) for record in records]
 
     def get(self, name: str) -> ServerStatus:
-        """The server `name`, as `list` sees it. Raises ServerNotFound."""
+        """The server `name`, as `list` sees it, with the cause of a failure. Raises ServerNotFound."""
         return self._status(registry.find(self._folder, name))
 
     async def refresh(self) -> Sequence[ServerStatus]:
@@ -153,14 +157,14 @@ class Servers:
             start = self._starts[name] = _Start(record, self._history.expected(kind))
         return start
 
-    def _complete(self, status: ServerStatus, record: registry.Record) -> ServerStatus:
+    def _complete(self, status: ServerStatus, record: registry.Record, *, find_cause: bool = True) -> ServerStatus:
         """`status` with the progress of its start, or the cause of its failure, where there is something to say."""
         if status.state is ServerState.FAILED:
-            if _end_of(record) not in self._causes:
+            if find_cause and _end_of(record) not in self._causes:
                 self._causes[_end_of(record)] = registry.cause_of(record)
-            return dataclasses.replace(status, cause=self._causes[_end_of(record)])
+            return dataclasses.replace(status, cause=self._causes.get(_end_of(record), status.cause))
         if status.next_try is not None:
-            return dataclasses.replace(status, cause=self._causes.get(_end_of(record), ""))
+            return dataclasses.replace(status, cause=self._causes.get(_end_of(record), status.cause))
         if status.state is ServerState.STARTING and not record.launching:
             return dataclasses.replace(status, start=self._start_of(record).look())
         if status.state is ServerState.READY:

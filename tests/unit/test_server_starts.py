@@ -121,3 +121,15 @@ async def test_no_folder_stays_of_a_start_that_could_not_be(
         await servers.start(fake_spec(), Engine(tmp_path / "none", "0.32.0", "cpu", "option"))
     run = json.loads((paths.servers / "fake" / "launch.json").read_text())["id"]
     assert not list(Path("/tmp").glob(f"qwen-tui-{run[:12]}-*"))
+
+
+async def test_a_list_reads_no_log_and_a_look_tells_the_cause(
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec
+) -> None:
+    await servers.start(fake_spec(crash_after="Starting to load model"), fake_engine)
+    await until(lambda: not servers.list()[0].kept, what="its end")
+    (listed,) = servers.list()
+    assert (listed.state, listed.cause) == (ServerState.FAILED, "")
+    (looked,) = await servers.refresh()
+    assert "nothing is left for the KV cache" in looked.cause
+    assert servers.list()[0].cause == looked.cause
