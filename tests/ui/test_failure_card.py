@@ -75,3 +75,12 @@ async def test_a_failure_without_a_correction_has_no_key_for_one(services: Servi
         assert fake.calls == []
         assert app.room is not None
         assert app.room.ROOM == "servers"
+
+
+async def test_it_says_too_that_the_keeper_gave_up(services: Services, tmp_path: Path) -> None:
+    why = "A context of 32,768 tokens needs 1.75 GiB of KV cache, but only 0.06 GiB are left for it."
+    gave_up = f"It failed 10 times in a row and is not started again: {why}"
+    with_servers(services, dataclasses.replace(broken(tmp_path), cause=gave_up))
+    async with running(services) as (app, pilot):
+        await wait_until(pilot, lambda: "line 44" in text_of(app, "#card"))
+        assert gave_up in text_of(app, "#card")

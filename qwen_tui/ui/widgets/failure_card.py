@@ -103,7 +103,9 @@ def failure_card(status: ServerStatus, found: Found | None) -> Content:
     diagnosis = found.diagnosis if found else None
     cause = status.cause
     if diagnosis is not None and (diagnosis.line_number or not cause):
-        cause = diagnosis.cause
+        told = " ".join(diagnosis.cause.split())
+        # Where the keeper gave up, the status says so in front of the same cause.
+        cause = cause if cause != told and cause.endswith(told) else diagnosis.cause
     if cause:
         lines += [Content(""), Content.styled(_("Why"), "bold"), Content(plain(cause).strip())]
     if found is None:
