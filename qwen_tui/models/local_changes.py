@@ -42,8 +42,8 @@ def plan_deletion(model: LocalModel, in_use: Collection[Path] = ()) -> Deletion:
     ids, as they were given) and folders that downloads go into.
 
     Raises ModelError if one of those is in the model's folder, or the folder can't be written."""
-    check_unused(model, in_use)
     paths = _paths(model)
+    check_unused(model, in_use, *paths, *_being_filled(model))
     for path in paths:
         if not os.access(path.parent, os.W_OK | os.X_OK):
             raise ModelError(
@@ -59,8 +59,8 @@ def delete_model(deletion: Deletion, in_use: Collection[Path] = ()) -> int:
 
     No link is followed out of the cache. Raises ModelError."""
     model = deletion.model
-    check_unused(model, in_use)
     paths = _paths(model)
+    check_unused(model, in_use, *paths, *_being_filled(model))
     freed = _freed(paths)
     aside: list[Path] = []
     try:
@@ -112,6 +112,11 @@ def _paths(model: LocalModel) -> list[Path]:
     mine, theirs = _blobs(model.root, [model.path]), _blobs(model.root, others)
     refs = [path for path in (model.root / "refs").rglob("*") if path.is_file() and _text(path) == model.path.name]
     return [model.path, *refs, *sorted(mine - theirs)]
+
+
+def _being_filled(model: LocalModel) -> list[Path]:
+    """The repository where files of it are unfinished: another revision may be coming that shares this one's blobs."""
+    return [model.root] if any((model.root / "blobs").glob("*.incomplete")) else []
 
 
 def links_to(path: Path) -> list[Path]:

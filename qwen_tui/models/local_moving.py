@@ -14,6 +14,7 @@ from pathlib import Path
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _
 from qwen_tui.models.local_changes import check_unused, describe_error, links_to, room_for
+from qwen_tui.models.local_folders import DELETED
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_reading import parts_of
 from qwen_tui.progress import OnProgress, Progress, RateMeter
@@ -107,8 +108,10 @@ class _Move:
         except BaseException:
             _clear(partial)
             raise
-        # From here on the copy is the model; what is left of the source after a crash is only a second one.
-        _clear(source)
+        # From here on the copy is the model. A crash leaves no half of the source under its name.
+        aside = source.with_name(f"{DELETED}{os.getpid()}-{source.name}")
+        source.rename(aside)
+        _clear(aside)
 
     def _copy(self, source: Path, partial: Path) -> dict[Path, bytes]:
         """Copy everything; SHA-256 of what was read, by the copy's path. Links within stay links."""

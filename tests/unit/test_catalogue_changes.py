@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,25 @@ def test_a_revision_takes_only_its_own_blobs(listed: Listed, tmp_path: Path) -> 
     assert last.paths == (repository,)
     delete_model(last)
     assert tree(tmp_path / "here") == set()
+
+
+def test_a_repository_into_which_another_revision_comes_is_in_use(listed: Listed, tmp_path: Path) -> None:
+    repository = tmp_path / "here" / "models--Qwen--Qwen2"
+    make_cached(repository, "aaa")
+    coming = repository / "snapshots" / "bbb"  # not there before its first file is whole
+    (model,) = listed("huggingface")
+    with pytest.raises(ModelError, match="in use"):
+        plan_deletion(model, [coming])
+    plan = plan_deletion(model)
+    coming.mkdir()
+    unfinished = repository / "blobs" / "model.safetensors-new.parts.incomplete"
+    unfinished.write_bytes(b"half")
+    with pytest.raises(ModelError, match="in use"):
+        delete_model(plan, [coming])
+    assert unfinished.exists()
+    unfinished.unlink()
+    delete_model(plan, [coming])
+    assert coming.exists()
 
 
 def test_blobs_that_are_links_out_of_the_cache_stay(listed: Listed, tmp_path: Path) -> None:
@@ -184,6 +204,26 @@ async def test_a_move_to_another_disk_keeps_layout_links_and_times(listed: Liste
     assert [model.is_whole for model in listed("huggingface", "there")] == [True]
     assert {progress.done == progress.total for progress in told if progress.step.startswith("Comparing")} >= {True}
     assert len({progress.step for progress in told}) == 2
+
+
+@pytest.mark.usefixtures("other_disk")
+async def test_a_crash_after_the_copy_leaves_no_half_model(
+    listed: Listed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_model(tmp_path / "here" / "a")
+
+    def crash(path: Path) -> None:
+        if (path / "config.json").exists():
+            (path / "config.json").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(local_moving, "_clear", crash)
+    move = local_moving._Move(listed()[0], tmp_path / "there", ignore, (), threading.Event())
+    with pytest.raises(KeyboardInterrupt):
+        move.run()
+    assert not folder.exists()
+    assert listed() == []
+    assert [model.is_whole for model in listed("folder", "there")] == [True]
 
 
 @pytest.mark.usefixtures("other_disk")
