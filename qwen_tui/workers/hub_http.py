@@ -14,7 +14,7 @@ import socket
 import ssl
 import urllib.request
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 _HEAD_LIMIT = 262_144
 #: Little, so that most of the body is read straight to where it belongs.
@@ -24,6 +24,7 @@ _TCP_WINDOW_CLAMP = 10  # linux/tcp.h; the socket module has no name for it
 _WINDOW = 2 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 8
+_ESCAPED_ALREADY = "!#$%&'()*+,/:;=?@[]~"
 
 
 class Trouble(Exception):
@@ -351,7 +352,8 @@ class Client:
             response = connection.request(url, path, headers)
             if response.status in _REDIRECTS and response.headers.get("location"):
                 connection.finish()
-                url = urljoin(url, response.headers["location"])
+                # Some say it unescaped; here each character is still one byte.
+                url = urljoin(url, quote(response.headers["location"], _ESCAPED_ALREADY, "latin-1"))
                 continue
             if response.status in (200, 206):
                 if url != asked:

@@ -172,6 +172,13 @@ def test_a_way_that_no_longer_works_is_asked_for_again(servers: list[Server]) ->
     assert not any(b"secret" in request for request in elsewhere.requests)
 
 
+def test_a_way_that_is_not_escaped_is_escaped(servers: list[Server]) -> None:
+    found = "HTTP/1.1 302 Found\r\nLocation: /模型 a%20b?sign=x%2F+y\r\nContent-Length: 0\r\n\r\n".encode()
+    server = serve(servers, found, OK)
+    assert body(client(server.url).get(f"{server.url}/x")[1]) == b"hello"
+    assert server.requests[1].startswith(b"GET /%E6%A8%A1%E5%9E%8B%20a%20b?sign=x%2F+y HTTP/1.1\r\n")
+
+
 def test_redirects_that_never_end_are_left(servers: list[Server]) -> None:
     again = b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n"
     server = serve(servers, *[again] * 20)
