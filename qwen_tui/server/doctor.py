@@ -211,10 +211,13 @@ def _files(paths: Paths) -> Iterator[Finding]:
         if record is None and any(folder.iterdir()):
             damaged += 1
             remedy = _("Nothing can be done with it any more: rm -r {folder}").format(folder=folder)
+            keeper = registry.find_keeper(folder)
+            if keeper is not None:
+                remedy = _("Its server runs: kill {pid} ends it; then rm -r {folder}").format(pid=keeper, folder=folder)
             yield Finding("files", "fail", _("{file} can't be read").format(file=folder / "launch.json"), remedy)
         elif record is not None and not record.state and (folder / "state.json").exists():
             damaged += 1
-            remedy = _("Its keeper writes it anew at the next change") if record.kept else _(
+            remedy = _("Its keeper writes it anew at the next look: qwen-tui ps") if record.kept else _(
                 "`qwen-tui doctor --fix` makes it anew"
             )  # fmt: skip
             yield Finding("files", "warn", _("{file} can't be read").format(file=folder / "state.json"), remedy)

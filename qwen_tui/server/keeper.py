@@ -93,6 +93,13 @@ class Keeper:
         except OSError as error:
             self.note(f"state.json not written: {error}")
 
+    def mend_state(self) -> None:
+        """Write state.json anew if it can't be read any more; whoever sees that sends a SIGCHLD."""
+        try:
+            dict(json.loads((self.folder / "state.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            self.write()
+
     def step(self, code: str, pids: list[int] | None = None) -> None:
         """Record one step of ending the server, for whoever watches. Its time: seconds since boot (CLOCK_MONOTONIC)."""
         self.write(steps=[*self.state.get("steps", []), [time.monotonic(), code, pids or []]])
@@ -235,6 +242,7 @@ class Keeper:
             # A child's death is a signal; an adopted server is nobody's child here, and has to be looked at.
             seconds = [0.5] if not self.is_child else []
             self.pause(min([*seconds, watch.seconds_to_look()] if watch is not None else seconds, default=None))
+            self.mend_state()
             if watch is not None and not self.server_ended() and watch.is_over():
                 self.reason = "idle"
                 self.stop_asked_at = time.monotonic()

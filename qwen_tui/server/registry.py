@@ -137,6 +137,20 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
+def find_keeper(folder: Path) -> int | None:
+    """The pid of the keeper of `folder` by its command line, for where state.json does not tell. Reads all of /proc."""
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = Path(f"/proc/{entry.name}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if os.fsencode(folder) in words and any(word.endswith(b"/keeper.py") for word in words):
+            return int(entry.name)
+    return None
+
+
 def read(folder: Path) -> Record | None:
     """The record in `folder`; None if nothing was ever launched from it."""
     launch = _read_json(folder / "launch.json")

@@ -129,6 +129,8 @@ class Servers:
     async def _refresh(self, record: registry.Record) -> ServerStatus:
         if record.is_abandoned and await self._adopt(record):
             record = registry.read(record.folder) or record
+        if record.kept and not record.state:
+            await self._ask_for_state(record)
         status = registry.status_of(record)
         if status.state is ServerState.STARTING and status.pid is not None:
             if await self._health.is_ready(status.spec.base_url, status.api_key):
@@ -143,6 +145,14 @@ class Servers:
         ) not in self._causes:
             self._causes[_end_of(record)] = await asyncio.to_thread(registry.cause_of, record)
         return self._complete(status, record)
+
+    @staticmethod
+    async def _ask_for_state(record: registry.Record) -> int | None:
+        """Have the keeper write a state that was damaged; the keeper's pid, if there is one."""
+        keeper = await asyncio.to_thread(registry.find_keeper, record.folder)
+        if keeper is not None:
+            processes.send([keeper], signal.SIGCHLD)  # wakes it, and does nothing to one that only begins
+        return keeper
 
     def _status(self, record: registry.Record) -> ServerStatus:
         """The status of `record` without asking its server."""
@@ -249,13 +259,14 @@ class Servers:
         with contextlib.suppress(OSError):  # a full disk: then the keeper's own grace holds
             write_private(record.folder / "stop.json", json.dumps({"grace": grace}))
         asked_at = time.monotonic()
-        if record.keeper is None:
+        keeper = record.keeper or await self._ask_for_state(record)
+        if keeper is None:
             raise ServerError(
                 _("“{name}” has a keeper that can't be found").format(name=name),
                 "",
                 _("Try again in a second"),
             )
-        processes.send([record.keeper], signal.SIGTERM)
+        processes.send([keeper], signal.SIGTERM)
         told = 0
         run = record.launch["id"]
         while True:

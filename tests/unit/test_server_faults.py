@@ -92,6 +92,23 @@ async def test_kill_9(servers: Servers, fake_engine: Engine, fake_spec: MakeSpec
     await asyncio.gather(*(one(victims.split(), spec) for victims, spec in zip(VICTIMS, specs, strict=True)))
 
 
+async def test_a_state_that_is_damaged_while_its_keeper_lives_is_written_anew(
+    servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths
+) -> None:
+    for name in ("looked-at", "stopped"):
+        await servers.start(fake_spec(name), fake_engine)
+        await servers.wait_ready(name)
+        (paths.servers / name / "state.json").write_text('{"ver')
+    await servers.stop("stopped", grace=0.5)  # with nobody having looked
+    assert servers.get("stopped").state is ServerState.STOPPED
+
+    await servers.refresh()
+    await until(lambda: servers.get("looked-at").pid is not None, what="the state")
+    assert servers.get("looked-at").state is ServerState.READY
+    await servers.stop("looked-at", grace=0.5)
+    await nothing_is_left(paths)
+
+
 async def test_a_keeper_killed_while_it_stops_a_server_is_followed_by_one_that_goes_on(
     servers: Servers, fake_engine: Engine, fake_spec: MakeSpec, paths: Paths
 ) -> None:
