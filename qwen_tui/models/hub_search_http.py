@@ -83,6 +83,8 @@ class Asking:
         )
 
     async def _get(self, url: str, query: Sequence[tuple[str, str]], most: int, missing: str) -> Answer:
+        import httpx
+
         async with self._client.stream("GET", url, params=list(query) or None) as response:
             if response.status_code != 200:
                 raise self._refusal(response, missing)
@@ -94,7 +96,11 @@ class Asking:
                     is_cut = True
                     break
             following = response.links.get("next", {}).get("url", "")
-            return Answer(bytes(found[:most]), is_cut, str(response.url.join(following)) if following else "")
+            if following:
+                # On the host that was asked: a mirror may pass on another hub's address, which must not get the token.
+                asked = httpx.URL(url)
+                following = str(asked.join(asked.join(following).raw_path.decode("ascii")))
+            return Answer(bytes(found[:most]), is_cut, following)
 
     def _refusal(self, response: httpx.Response, missing: str) -> ModelError:
         status, host = response.status_code, self._hub.host()

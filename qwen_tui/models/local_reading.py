@@ -123,8 +123,13 @@ def _files(path: Path) -> _Files:
             continue
         if stat.S_ISREG(status.st_mode):
             found[name] = status
-    unique = {(status.st_dev, status.st_ino): status.st_size for status in found.values()}
+    unique = {(status.st_dev, status.st_ino): _on_disk(name, status) for name, status in found.items()}
     return _Files(found, tuple(sorted(dangling)), sum(unique.values()))
+
+
+def _on_disk(name: str, status: os.stat_result) -> int:
+    """Bytes of a file. Unfinished ones have holes: their length says nothing."""
+    return min(status.st_size, 512 * status.st_blocks) if name.endswith(".incomplete") else status.st_size
 
 
 def _below(folder: Path) -> Iterable[Path]:
@@ -217,16 +222,10 @@ def _find_unfinished(found: Found, facts: _Facts) -> None:
     """What a download that was broken off left, links that lead nowhere, no tokenizer."""
     for name in facts.files.dangling[:3]:
         facts.problems.append(_("{file} is missing: its link leads nowhere").format(file=plain(name)))
-    # Unfinished files have holes: their length says nothing.
-    unfinished = [
-        min(status.st_size, 512 * status.st_blocks)
-        for name, status in facts.files.found.items()
-        if name.endswith(".incomplete")
-    ]
+    unfinished = [_on_disk(name, status) for name, status in facts.files.found.items() if name.endswith(".incomplete")]
     if found.source == "huggingface" and facts.problems:
         blobs = found.root / "blobs"
-        left = [file.stat() for file in blobs.glob("*.incomplete") if file.is_file()]
-        unfinished += [min(status.st_size, 512 * status.st_blocks) for status in left]
+        unfinished += [_on_disk(file.name, file.stat()) for file in blobs.glob("*.incomplete") if file.is_file()]
     if unfinished:
         words = ngettext(
             "A download was broken off: {count} unfinished file, {size}",

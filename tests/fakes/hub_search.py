@@ -26,7 +26,8 @@ class SearchHub:
     """models: what it has. status: answered to everything instead of 200. body: answered instead of JSON.
 
     token: wanted with each question. one_word: finds nothing for two words. silent: never answers.
-    asked: path and query of each question.
+    next_at: the host that the address of the next page names, instead of its own. asked: path and query of each
+    question.
     """
 
     models: list[Entry] = field(default_factory=list)
@@ -37,6 +38,7 @@ class SearchHub:
     silent: bool = False
     asked: list[tuple[str, dict[str, list[str]]]] = field(default_factory=list)
     url: str = ""
+    next_at: str = ""
     released: threading.Event = field(default_factory=threading.Event)
 
     def found(self, text: str) -> list[Entry]:
@@ -114,7 +116,7 @@ def _found(hub: SearchHub, path: str, query: dict[str, list[str]]) -> tuple[int,
         if len(found) > start + size:
             following = urllib.parse.urlencode([*((k, v) for k, vs in query.items() if k != "cursor" for v in vs),
                                                 ("cursor", start + size)])  # fmt: skip
-            headers["Link"] = f'<{hub.url}/api/models?{following}>; rel="next"'
+            headers["Link"] = f'<{hub.next_at or hub.url}/api/models?{following}>; rel="next"'
         return 200, json.dumps([_as_huggingface(entry) for entry in found[start : start + size]]).encode(), headers
     for entry in hub.models:
         is_card = path == f"/{entry.id}/resolve/main/README.md"

@@ -347,3 +347,12 @@ def test_a_link_that_is_named_is_the_link(paths: Paths, tmp_path: Path) -> None:
     model = Catalogue(paths, where=[]).find(str(link))
     assert model.path == link
     assert plan_deletion(model).paths == (link,)
+
+
+def test_an_unfinished_file_counts_what_is_there_of_it(listed: Listed, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "here" / "coming")
+    (folder / "model.safetensors").unlink()
+    with (folder / "model.safetensors.parts.incomplete").open("wb") as file:
+        file.truncate(10_000_000)
+    (model,) = listed()
+    assert model.size == sum(file.stat().st_size for file in folder.iterdir()) - 10_000_000

@@ -51,6 +51,14 @@ async def test_a_family_is_searched_for_through_the_pages(hub: SearchHub, name: 
     assert len(await search_hub("qwen", name, limit=60)) == 60
 
 
+async def test_the_next_page_is_asked_for_where_the_first_was(hub: SearchHub) -> None:
+    """A mirror passes on the original's address: it must not be given the mirror's token."""
+    hub.token, hub.next_at = "secret", "http://elsewhere.invalid"
+    hub.models = [Entry(f"a/Qwen2.5-{number}", 1000 - number) for number in range(70)]
+    assert len(await search_hub("qwen", "huggingface", limit=60, token="secret")) == 60
+    assert len(hub.asked) == 2
+
+
 @BOTH
 async def test_a_hub_that_takes_one_word_only(hub: SearchHub, name: HubName) -> None:
     hub.models = [Entry("Qwen/Qwen2-7B", 3), Entry("Qwen/Qwen2-0.5B", 2)]
