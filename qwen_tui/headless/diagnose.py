@@ -102,7 +102,7 @@ def _card(diagnosis: Diagnosis, log: Path) -> str:
     if diagnosis.remedy:
         rows.append((_("Do"), diagnosis.remedy))
     if diagnosis.relaunch:
-        rows.append((_("Try"), _(", ").join(diagnosis.relaunch.changes())))
+        rows.append((_("Try"), _(", ").join(diagnosis.relaunch.words())))
     return "\n".join(filled(text, _WIDTH, label, _INDENT) for label, text in rows)
 
 

@@ -41,14 +41,21 @@ class Relaunch:
     remove: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def changes(self) -> list[str]:
-        """Each change as one text: '--port 8001', 'VLLM_X=1', '--max-modle-len → --max-model-len', 'without --x'."""
+    def changes(self, without: str = "without {flag}") -> list[str]:
+        """Each change as one text: '--port 8001', 'VLLM_X=1', '--max-modle-len → --max-model-len', 'without --x'.
+
+        without: how a flag to leave out is told; the default is for programs, `words` is for people.
+        """
         return [
             *(f"{flag} {value}".rstrip() for flag, value in self.set.items()),
             *(f"{wrong} → {right}" for wrong, right in self.rename.items()),
             *(f"{name}={value}" for name, value in self.env.items()),
-            *(_("without {flag}").format(flag=flag) for flag in self.remove),
+            *(without.format(flag=flag) for flag in self.remove),
         ]
+
+    def words(self) -> list[str]:
+        """`changes` in the person's language."""
+        return self.changes(_("without {flag}"))
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def changes(spec: ServerSpec, relaunch: Relaunch) -> str:
         old = _value_of(before, flag)
         texts.append(f"{flag} {old} → {value}" if old and value and old != value else f"{flag} {value}".rstrip())
     rest = Relaunch(rename=relaunch.rename, remove=relaunch.remove, env=relaunch.env)
-    return "  ".join([*texts, *rest.changes()])
+    return "  ".join([*texts, *rest.words()])
 
 
 def _value_of(words: list[str], flag: str) -> str:
