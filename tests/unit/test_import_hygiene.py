@@ -38,7 +38,9 @@ def modules_of(*folders: str) -> str:
     return "import " + ", ".join(name.removesuffix(".__init__") for name in sorted(names))
 
 
-@pytest.mark.parametrize("folder", ["server", "chat", "bench", "models", "engine", "logs", "workers", "hardware", "headless"])
+@pytest.mark.parametrize(
+    "folder", ["server", "chat", "bench", "models", "engine", "logs", "workers", "hardware", "headless"]
+)
 def test_domain_folders_import_no_screens_and_nothing_heavy(folder: str) -> None:
     came = imported_by(modules_of(folder))
     assert "textual" not in came
