@@ -138,7 +138,8 @@ def write_whole(target: Path, data: memoryview) -> None:
     unfinished = f"{target}{hub_parts.SUFFIX}"
     descriptor = hub_parts.open_alone(unfinished)
     try:
-        os.ftruncate(descriptor, 0)
+        if os.fstat(descriptor).st_size:  # only then: ext4 writes a file that was cut to the disk when it is closed
+            os.ftruncate(descriptor, 0)
         while data:
             data = data[os.write(descriptor, data) :]
         os.replace(unfinished, target)  # noqa: PTH105 - a thousand Paths take longer than the files
