@@ -261,6 +261,8 @@ class Servers:
         asked_at = time.monotonic()
         keeper = record.keeper or await self._ask_for_state(record)
         if keeper is None:
+            if not registry.find(self._folder, name).kept:
+                return  # it ended by itself just now
             raise ServerError(
                 _("“{name}” has a keeper that can't be found").format(name=name),
                 "",
