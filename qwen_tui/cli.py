@@ -145,10 +145,10 @@ def _print_error(error: QwenTuiError, *, as_json: bool) -> None:
             json.dumps({"error": {"title": error.title, "why": error.why, "hint": error.hint}}, ensure_ascii=False),
             flush=True,
         )
-    from qwen_tui.logs.plain_text import plain_text
+    from qwen_tui.logs.plain_text import harmless
 
     # The words may be a stranger's: the name of a file on a hub, what a server answered.
     lines = [_("qwen-tui: {title}").format(title=error.title)]
     lines += [f"  {line}" for text in (error.why, error.hint) for line in text.splitlines()]
     for line in lines:
-        print(plain_text(line.encode("utf-8", "replace")), file=sys.stderr)
+        print(harmless(line), file=sys.stderr)

@@ -82,3 +82,10 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the first of the folders above it that exists: on whose file system it would be made."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path

@@ -17,7 +17,7 @@ from qwen_tui.engine.find import BUILDING_MARKER, READY_MARKER
 from qwen_tui.engine.pip import PipFailed, explain, run_pip
 from qwen_tui.errors import EngineError
 from qwen_tui.i18n import _
-from qwen_tui.paths import private_folder, write_private
+from qwen_tui.paths import nearest_existing, private_folder, write_private
 from qwen_tui.progress import format_bytes
 from qwen_tui.workers.host import end_group
 
@@ -91,10 +91,7 @@ def read_marker(folder: Path) -> dict[str, str]:
 
 def check_disk(folder: Path, needed: int) -> None:
     """Raise EngineError unless the file system of `folder` has `needed` bytes free."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     if free < needed:
         raise EngineError(
             _("Not enough disk space for {folder}").format(folder=folder),

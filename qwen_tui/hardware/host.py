@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwen_tui.paths import nearest_existing
+
 _PROC = Path("/proc")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -62,9 +64,7 @@ def memory_info(proc: Path = _PROC) -> Mapping[str, int]:
 
 def disk_of(path: Path) -> Disk | None:
     """The file system that `path` is on, or would be on once it is made; None if it can't be asked."""
-    place = path.expanduser().absolute()
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    place = nearest_existing(path.expanduser().absolute())
     try:
         found = os.statvfs(place)
     except OSError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.paragraph import filled
 from qwen_tui.i18n import _
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     log, context = _find(arguments.log, paths)
     diagnosis = diagnose(log, context)
     if diagnosis is None:
-        no_failure = _("The log shows no failure: {log}").format(log=_harmless(str(log)))
+        no_failure = _("The log shows no failure: {log}").format(log=harmless(str(log)))
         print(json.dumps(dict.fromkeys(KEYS)) if arguments.json else no_failure)
         return NO_FAILURE
     print(_as_json(diagnosis) if arguments.json else _card(diagnosis, log))
@@ -61,11 +62,9 @@ def _find(text: str, paths: Paths) -> tuple[Path, RunContext | None]:
             with file.open("rb"):
                 return file, None
         except OSError as error:
-            raise UsageError(
-                _("Can't read {file}").format(file=_harmless(text)), error.strerror or str(error)
-            ) from None
+            raise UsageError(_("Can't read {file}").format(file=harmless(text)), error.strerror or str(error)) from None
     if is_folder and "/" in text:
-        raise UsageError(_("{file} is a folder, not a log").format(file=_harmless(text)))
+        raise UsageError(_("{file} is a folder, not a log").format(file=harmless(text)))
     from qwen_tui.errors import ServerNotFound
     from qwen_tui.server import registry
     from qwen_tui.server.diagnosis.context import context_of
@@ -74,7 +73,7 @@ def _find(text: str, paths: Paths) -> tuple[Path, RunContext | None]:
         record = registry.find(paths.servers, text)
     except (ServerNotFound, ValueError):
         raise UsageError(
-            _("There is no file and no server “{name}”").format(name=_harmless(text)),
+            _("There is no file and no server “{name}”").format(name=harmless(text)),
             hint=_("Give a log of vLLM, or a name that `qwen-tui ps` lists"),
         ) from None
     return record.log, context_of(record)
@@ -97,16 +96,10 @@ def _card(diagnosis: Diagnosis, log: Path) -> str:
     """What, why, do: a line or a paragraph each."""
     rows = [(_("What"), diagnosis.cause)]
     if diagnosis.line_number:
-        place = _("{log}, line {number}").format(log=_harmless(str(log)), number=f"{diagnosis.line_number:,}")
+        place = _("{log}, line {number}").format(log=harmless(str(log)), number=f"{diagnosis.line_number:,}")
         rows += [(_("Why"), diagnosis.line.strip()[:400]), ("", place)]
     if diagnosis.remedy:
         rows.append((_("Do"), diagnosis.remedy))
     if diagnosis.relaunch:
         rows.append((_("Try"), _(", ").join(diagnosis.relaunch.words())))
     return "\n".join(filled(text, _WIDTH, label, _INDENT) for label, text in rows)
-
-
-def _harmless(text: str) -> str:
-    from qwen_tui.logs.plain_text import plain_text
-
-    return plain_text(text.encode("utf-8", "replace"))

@@ -60,7 +60,7 @@ def _print(findings: Sequence[Finding]) -> None:
     """A line each, what to do below."""
     from rich.cells import cell_len
 
-    from qwen_tui.logs.plain_text import plain_text
+    from qwen_tui.logs.plain_text import harmless
     from qwen_tui.server.doctor import TOPICS
 
     marks = {"ok": "✓", "warn": "!", "fail": "✗"}
@@ -68,9 +68,9 @@ def _print(findings: Sequence[Finding]) -> None:
     for finding in findings:
         word = _(TOPICS[finding.topic])
         line = f"{marks[finding.level]} {word}{' ' * (width - cell_len(word))}  {finding.text}"
-        print(plain_text(line.encode("utf-8", "replace")))
+        print(harmless(line))
         if finding.remedy:
-            print(" " * (width + 4) + plain_text(finding.remedy.encode("utf-8", "replace")), flush=True)
+            print(" " * (width + 4) + harmless(finding.remedy), flush=True)
 
 
 async def _fix(report: Report, arguments: argparse.Namespace) -> list[str]:

@@ -120,10 +120,7 @@ async def _asked(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _print_results(results: Sequence[dict[str, Any]]) -> None:
-    from qwen_tui.logs.plain_text import plain_text
-
-    def harmless(text: str) -> str:
-        return plain_text(text.encode("utf-8", "replace"))
+    from qwen_tui.logs.plain_text import harmless
 
     if not results:
         print(_("No endpoint. `qwen-tui endpoints add NAME URL` adds one"))

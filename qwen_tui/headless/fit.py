@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qwen_tui.errors import EngineError, ModelError, UsageError
 from qwen_tui.i18n import N_, _
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
@@ -120,17 +121,17 @@ def _print_one(model: LocalModel, fit: ModelFit) -> None:
 
     console = Console(soft_wrap=True, highlight=False)
     verdict = Text(f"{_MARKS[fit.light]} {model.id}: {_(_WORDS[fit.light])}. ", style=_COLOURS[fit.light])
-    console.print(verdict.append(_harmless(fit.why), style="default"))
+    console.print(verdict.append(harmless(fit.why), style="default"))
     if fit.account is not None:
         for line in table(_rows(model, fit)):
             console.print(Text(f"  {line}"))
     for note in fit.notes:
-        console.print(Text(f"  · {_harmless(note)}", style="dim"))
+        console.print(Text(f"  · {harmless(note)}", style="dim"))
     proposal = _proposal(model, fit) if fit.light != "no" else None
     if proposal is not None:
         for line in proposal.why:
             console.print(Text(f"  → {line}"))
-        console.print(Text(_harmless(_command(proposal)), style="dim"))
+        console.print(Text(harmless(_command(proposal)), style="dim"))
 
 
 def _rows(model: LocalModel, fit: ModelFit) -> list[tuple[str, str]]:
@@ -167,11 +168,5 @@ def _print_compared(pairs: list[tuple[LocalModel, ModelFit]]) -> None:
     rows = [("", *(f"{_MARKS[fit.light]} {model.id}" for model, fit in pairs))]
     for row in compare(pairs):
         values = (f"{value} *" if place == row.best else value for place, value in enumerate(row.values))
-        rows.append((row.label, *map(_harmless, values)))
+        rows.append((row.label, *map(harmless, values)))
     print("\n".join(table(rows)))
-
-
-def _harmless(text: str) -> str:
-    from qwen_tui.logs.plain_text import plain_text
-
-    return plain_text(text.encode("utf-8", "replace"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from qwen_tui.errors import ModelError, UsageError
 from qwen_tui.headless.request_arguments import add_place_arguments
 from qwen_tui.i18n import _
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
@@ -106,7 +107,7 @@ def _print_models(models: list[LocalModel], records: ModelRecords) -> None:
                 f"{model.context:,}" if model.context else "–",
                 format_bytes(model.size),
                 _last_use(model, records),
-                _harmless(str(model.path)),
+                harmless(str(model.path)),
             )
         )
     header, *lines = table(rows, right=(1, 3, 4))
@@ -114,7 +115,7 @@ def _print_models(models: list[LocalModel], records: ModelRecords) -> None:
     for line, model in zip(lines, models, strict=True):
         print(line)
         for problem in model.problems:
-            print(f"  ! {_harmless(problem)}")
+            print(f"  ! {harmless(problem)}")
 
 
 def _last_use(model: LocalModel, records: ModelRecords) -> str:
@@ -229,7 +230,7 @@ def _delete(arguments: argparse.Namespace, paths: Paths) -> int:
     for plan in plans:
         if not arguments.yes:
             question = _("Delete {model}, {size}, in {folder}? [y/N]").format(
-                model=plan.model.id, size=format_bytes(plan.freed), folder=_harmless(str(plan.model.path))
+                model=plan.model.id, size=format_bytes(plan.freed), folder=harmless(str(plan.model.path))
             )
             print(question, end=" ", file=sys.stderr, flush=True)
             if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -259,16 +260,10 @@ def _move(arguments: argparse.Namespace, paths: Paths) -> int:
         if arguments.json:
             print(json.dumps({"id": model.id, "path": str(moved)}, ensure_ascii=False))
         else:
-            print(_("Moved to {path}").format(path=_harmless(str(moved))))
+            print(_("Moved to {path}").format(path=harmless(str(moved))))
         if moved not in [other.path for other in listed]:
             words = _("To have it listed there, add the folder to model_folders in {file}")
             print(words.format(file=paths.settings_file), file=sys.stderr)
         return 0
 
     return run_interruptible(go, lambda: _("Interrupted: the model is where it was"))
-
-
-def _harmless(text: str) -> str:
-    from qwen_tui.logs.plain_text import plain_text
-
-    return plain_text(text.encode("utf-8", "replace"))

@@ -11,6 +11,7 @@ from qwen_tui.engine.arguments import ArgumentSchema
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import EngineError, UsageError
 from qwen_tui.i18n import _
+from qwen_tui.logs.plain_text import printable
 from qwen_tui.paths import Paths
 from qwen_tui.server.spec import ServerSpec
 
@@ -60,9 +61,9 @@ async def refuse_what_would_fail(spec: ServerSpec, engine: Engine, paths: Paths)
     first, *others = stops
     hints = [first.remedy, _("`--no-check` starts it all the same, `--plan` shows every line")]
     raise UsageError(
-        _("It would fail: {text}").format(text=_plain(first.text)),
-        "\n".join(_plain(line.text) for line in others),
-        "\n".join(_plain(hint) for hint in hints if hint),
+        _("It would fail: {text}").format(text=printable(first.text)),
+        "\n".join(printable(line.text) for line in others),
+        "\n".join(printable(hint) for hint in hints if hint),
     )
 
 
@@ -79,11 +80,11 @@ def _print(plan: Plan, command: str) -> None:
         topic = _(TOPICS[line.topic])
         text = Text(f"{_MARKS[line.level]} ", style=_COLOURS[line.level])
         text.append(topic + " " * (width - cell_len(topic)), style="bold")
-        text.append(f"  {_plain(line.text)}", style="default not bold")
+        text.append(f"  {printable(line.text)}", style="default not bold")
         console.print(text)
         if line.remedy:
             change = f" → {line.change.label}" if line.change else ""
-            console.print(Text(" " * (width + 4) + _plain(line.remedy + change), style="dim"))
+            console.print(Text(" " * (width + 4) + printable(line.remedy + change), style="dim"))
     console.print(Text(command, style="dim"))
     words = {
         "ok": _("Nothing stands in the way"),
@@ -93,8 +94,3 @@ def _print(plan: Plan, command: str) -> None:
     console.print(
         Text(_("{verdict} (checked in {seconds:.2f} s)").format(verdict=words[plan.level], seconds=plan.seconds))
     )
-
-
-def _plain(text: str) -> str:
-    """Without control characters: names of files and processes are others' words."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

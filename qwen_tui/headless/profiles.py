@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import _
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
@@ -56,9 +57,9 @@ def _list(paths: Paths, *, as_json: bool) -> int:
         width = max(cell_len(profile.name) for profile in profiles)
         for profile in profiles:
             text = f"{profile.name:<{width}}  {_description(profile)}".rstrip()
-            print(_harmless(text))
+            print(harmless(text))
     for error in errors:
-        print(_harmless(str(error)), file=sys.stderr)
+        print(harmless(str(error)), file=sys.stderr)
     return 1 if errors else 0
 
 
@@ -87,7 +88,7 @@ def _show(arguments: argparse.Namespace, paths: Paths) -> int:
     rows += [("", f"{name}={value}") for name, value in data["environment"].items()]
     for label, text in rows:
         if text:
-            print(_harmless(f"{label}  {text}" if label else f"  {text}"))
+            print(harmless(f"{label}  {text}" if label else f"  {text}"))
     return 0
 
 
@@ -145,9 +146,3 @@ def _delete(arguments: argparse.Namespace, paths: Paths) -> int:
     deleted = delete_profile(paths, arguments.name)
     print(json.dumps({"deleted": str(deleted)}) if arguments.json else _("Deleted {file}").format(file=deleted))
     return 0
-
-
-def _harmless(text: str) -> str:
-    from qwen_tui.logs.plain_text import plain_text
-
-    return plain_text(text.encode("utf-8", "replace"))

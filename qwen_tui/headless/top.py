@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen_tui.i18n import _
+from qwen_tui.logs.plain_text import printable
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
@@ -152,9 +153,9 @@ def _lines(status: ServerStatus | None, watch: Watch) -> list[str]:
     if status is None:
         lines.append(_("No server runs"))
     else:
-        lines.append(f"{_plain(status.name)}  {_(STATE_WORDS[status.state])}")
+        lines.append(f"{printable(status.name)}  {_(STATE_WORDS[status.state])}")
         if watch.problem is not None:
-            lines.append(f"  {_plain(watch.problem.title)}: {_plain(watch.problem.why)}")
+            lines.append(f"  {printable(watch.problem.title)}: {printable(watch.problem.why)}")
         elif watch.seen_at is not None:
             lines += _server_lines(watch.figures, watch.latest)
     machine = watch.machine
@@ -175,7 +176,7 @@ def _server_lines(figures: Figures, sample: MetricsSample | None) -> list[str]:
         (_("KV cache in use"), words.format_share(figures.kv_usage)),
         (_("prefix cache hits"), words.format_share(figures.hit_rate)),
         (_("preemptions"), words.format_whole(figures.preemptions)),
-        (_("finished"), _plain(words.finished_words(figures.finished)) or words.UNKNOWN),
+        (_("finished"), printable(words.finished_words(figures.finished)) or words.UNKNOWN),
     ]
     lines = _table([[f"  {label}", value] for label, value in pairs])
     heading = _("last {seconds} s").format(seconds=round(figures.seconds))
@@ -199,7 +200,7 @@ def _machine_lines(machine: MachineState) -> list[str]:
     lines = []
     for gpu in machine.gpus:
         parts = [
-            f"GPU{gpu.index} {_plain(gpu.name)}",
+            f"GPU{gpu.index} {printable(gpu.name)}",
             f"{gpu.utilization} %" if gpu.utilization is not None else "",
             f"{format_bytes(gpu.memory_used)} / {format_bytes(gpu.memory_total)}",
             f"{gpu.temperature} °C" if gpu.temperature is not None else "",
@@ -210,7 +211,7 @@ def _machine_lines(machine: MachineState) -> list[str]:
         lines.append("  ".join(part for part in parts if part))
         for process in gpu.processes:
             memory = format_bytes(process.memory) if process.memory is not None else "–"
-            lines.append(f"  {process.pid}  {memory}  {_plain(process.command)}")
+            lines.append(f"  {process.pid}  {memory}  {printable(process.command)}")
     host, disk = machine.host, machine.disk
     used = host.memory_total - host.memory_available
     lines.append(
@@ -236,8 +237,3 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
         cells = [row[0] + padded[0], *(pad + text for pad, text in zip(padded[1:], row[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return lines
-
-
-def _plain(text: str) -> str:
-    """Without control characters: names of servers and processes are others' words."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)

@@ -28,6 +28,16 @@ _ESCAPE = re.compile(
 _MOVES = re.compile(r"[\r\b]|\x1b\[[0-9;]*[KGCD]|\x9b[0-9;]*[KGCD]")
 
 
+def harmless(text: str) -> str:
+    """Others' words, such as names of files and a server's errors, as `plain_text` would show them."""
+    return plain_text(text.encode("utf-8", "replace"))
+
+
+def printable(text: str) -> str:
+    """`text` with a '�' for each letter that does not print; the others stay where they are."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
 def plain_text(data: bytes) -> str:
     """One line of a log as a terminal would show it in the end, without anything that acts on a terminal.
 

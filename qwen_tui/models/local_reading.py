@@ -13,7 +13,7 @@ from typing import Any
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _, ngettext
-from qwen_tui.logs.plain_text import plain_text
+from qwen_tui.logs.plain_text import harmless
 from qwen_tui.models.local_cache import TallyCache
 from qwen_tui.models.local_folders import Found
 from qwen_tui.models.local_gguf import GgufHeader, read_gguf
@@ -71,7 +71,7 @@ def read_model(found: Found, cache: TallyCache, used: Mapping[str, float]) -> Lo
 
 def plain(text: object, most: int = 200) -> str:
     """`text`, which others wrote, on one line and without anything that acts on a terminal."""
-    return plain_text(str(text)[:most].replace("\n", " ").encode("utf-8", "replace"))
+    return harmless(str(text)[:most].replace("\n", " "))
 
 
 def _read(found: Found, cache: TallyCache, used: Mapping[str, float]) -> LocalModel:
