@@ -39,7 +39,7 @@ def modules_of(*folders: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "folder", ["server", "chat", "bench", "models", "engine", "logs", "workers", "hardware", "headless"]
+    "folder", ["server", "chat", "bench", "batch", "models", "engine", "logs", "workers", "hardware", "headless"]
 )
 def test_domain_folders_import_no_screens_and_nothing_heavy(folder: str) -> None:
     came = imported_by(modules_of(folder))
