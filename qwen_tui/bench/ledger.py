@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from qwen_tui.bench.health import ClientHealth
 from qwen_tui.bench.load import Load
@@ -25,6 +25,8 @@ from qwen_tui.paths import Paths, private_folder, write_private
 from qwen_tui.workers.bench_record import Record, unpack_all
 
 _FORMAT = 1
+#: What was measured: a server over HTTP, or an engine in a process of its own.
+RunKind = Literal["online", "offline"]
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
 
 
@@ -35,7 +37,7 @@ class Run:
     id: names it in the ledger. created: Unix time of its beginning. api: "chat" or "completions". partial: it was
     stopped. tokenizer: what counted the prompts' tokens: "server", "file", or empty for an estimate. seed: makes the
     same prompts again. about: the rest worth knowing (engine_version, argv, gpus, …). server: its own counters over the
-    run, by name. repeats: whether prompts came more than once.
+    run, by name. repeats: whether prompts came more than once. kind: "offline" has neither base_url nor latencies.
     """
 
     id: str
@@ -56,16 +58,18 @@ class Run:
     note: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     server: dict[str, float] = field(default_factory=dict)
+    kind: RunKind = "online"
 
     def is_same_work_as(self, other: Run) -> bool:
         """Whether both asked for the same: workload and endpoint; neither load nor seed need be equal."""
-        return self.workload == other.workload and self.api == other.api
+        return (self.kind, self.workload, self.api) == (other.kind, other.workload, other.api)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the raw records."""
         return {
             "format": _FORMAT,
             "id": self.id,
+            "kind": self.kind,
             "created": self.created,
             "base_url": self.base_url,
             "model": self.model,

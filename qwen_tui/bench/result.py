@@ -19,6 +19,7 @@ def result_json(run: Run, records: Sequence[Record] | None = None) -> dict[str, 
     result: dict[str, Any] = {
         "date": time.strftime("%Y%m%d-%H%M%S", time.localtime(run.created)),
         "run_id": run.id,
+        "kind": run.kind,
         "backend": _BACKENDS[run.api],
         "base_url": run.base_url,
         "model_id": run.model,
