@@ -6,7 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qwen_tui.i18n import _, ngettext
+from qwen_tui.bench.sentences import doubts, failure_texts, load_text, server_texts, tokens_source
+from qwen_tui.i18n import _
 
 if TYPE_CHECKING:
     from qwen_tui.bench.ledger import Run
@@ -22,7 +23,7 @@ def run_lines(run: Run, price: HourlyPrice | None = None) -> list[str]:
     lines = [_("{model} at {url}").format(model=run.model, url=run.base_url), load_text(run), ""]
     lines += table(
         [
-            (_("requests"), f"{figures.completed:,}", *_failed(figures)),
+            (_("requests"), f"{figures.completed:,}", *_in_brackets(failure_texts(figures))),
             (_("duration"), f"{figures.duration:.2f} s"),
             (_("requests per second"), f"{figures.request_throughput:,.2f}"),
             *(
@@ -30,7 +31,11 @@ def run_lines(run: Run, price: HourlyPrice | None = None) -> list[str]:
                 if figures.goodput is not None
                 else []
             ),
-            (_("output tokens per second"), f"{figures.output_throughput:,.1f}", *_source(figures)),
+            (
+                _("output tokens per second"),
+                f"{figures.output_throughput:,.1f}",
+                *filter(None, [tokens_source(figures)]),
+            ),
             (_("all tokens per second"), f"{figures.total_token_throughput:,.1f}"),
         ]
     )
@@ -40,22 +45,6 @@ def run_lines(run: Run, price: HourlyPrice | None = None) -> list[str]:
     if price is not None and cost is not None:
         lines += ["", _("A million output tokens cost {price}").format(price=price.show(cost))]
     return [*lines, *_notes(run), "", _("Kept as {id}").format(id=run.id)]
-
-
-def load_text(run: Run) -> str:
-    """The work and the load in one line: 'random 64 in, 128 out · 25 requests · 25 streams · seed 7'."""
-    load, work = run.load, run.workload
-    lengths = _("{input} in, {output} out").format(input=work.input_len, output=work.output_len)
-    parts = [f"{work.kind} {lengths}" if work.kind == "random" else work.kind]
-    count = run.figures.completed + run.figures.failed + run.figures.cancelled
-    parts.append(ngettext("{n} request", "{n} requests", count).format(n=count))
-    if load.is_open_loop:
-        parts.append(_("{rate} requests/s").format(rate=f"{load.rate:g}"))
-        if load.most_at_once:
-            parts.append(_("at most {n} at once").format(n=load.most_at_once))
-    else:
-        parts.append(ngettext("{n} stream", "{n} streams", load.streams).format(n=load.streams))
-    return " · ".join([*parts, _("seed {seed}").format(seed=run.seed)])
 
 
 def latency_lines(figures: Figures) -> list[str]:
@@ -120,47 +109,14 @@ def compare_lines(a: Run, b: Run) -> list[str]:
     return [*table(shown), *(f"! {text}" for text in caveats(a, b))]
 
 
-def _failed(figures: Figures) -> list[str]:
-    from qwen_tui.bench.words import KIND_WORDS
-
-    parts = [f"{count} × {_(KIND_WORDS.get(kind, kind))}" for kind, count in figures.failures.items()]
-    if figures.cancelled:
-        parts.append(_("{n} stopped").format(n=figures.cancelled))
+def _in_brackets(parts: Sequence[str]) -> list[str]:
     return ["({})".format(", ".join(parts))] if parts else []
-
-
-def _source(figures: Figures) -> list[str]:
-    if figures.tokens_from == "usage":
-        return []
-    if figures.tokens_from == "tokenizer":
-        return [_("(counted with the tokenizer: the server does not tell)")]
-    return [_("(chunks, for the server does not tell tokens)")]
 
 
 def _notes(run: Run) -> list[str]:
     """What qualifies the figures, each in a line."""
-    figures = run.figures
-    notes = list(run.health.doubts())
-    if run.partial:
-        notes.append(_("It was stopped before its end: the figures are those of what was answered"))
-    if figures.tokens_per_chunk > 1.05:
-        notes.append(
-            _("{n:.1f} tokens came in a chunk: ITL is the time between chunks, TPOT that of a token").format(
-                n=figures.tokens_per_chunk
-            )
-        )
-    if run.repeats:
-        notes.append(_("Prompts were repeated: the server's prefix cache may have helped"))
-    if run.workload.kind == "random" and not run.tokenizer:
-        notes.append(_("Nothing could count the prompts' tokens: their lengths are words, the totals the server's"))
-    queries = run.server.get("prefix_queries", 0)
-    lines = [f"! {text}" for text in notes]
-    if queries:
-        share = run.server.get("prefix_hits", 0) / queries
-        lines.append(_("Of the prompts' tokens {share:.0%} came from the prefix cache").format(share=share))
-    if run.server.get("preemptions"):
-        lines.append(_("The server preempted {n:.0f} times: its KV cache was full").format(n=run.server["preemptions"]))
-    lines += [f"{kind}: {_harmless(text)}" for kind, text in figures.messages.items()]
+    lines = [*(f"! {text}" for text in doubts(run)), *server_texts(run)]
+    lines += [f"{kind}: {_harmless(text)}" for kind, text in run.figures.messages.items()]
     return ["", *lines] if lines else []
 
 

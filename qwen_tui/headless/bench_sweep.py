@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qwen_tui.bench.sentences import level_text, sweep_texts
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench import INTERRUPTED, RunProgress, plan_of, stoppable
 from qwen_tui.headless.bench_arguments import load_of
@@ -80,13 +81,6 @@ class LevelProgress:
         self._progress(tick)
 
 
-def level_text(level: float, by: By) -> str:
-    """“8 at once”, “2.5 requests/s”."""
-    if by == "users":
-        return _("{n} at once").format(n=int(level))
-    return _("{rate} requests/s").format(rate=f"{level:g}")
-
-
 def sweep_lines(found: Sweep) -> list[str]:
     """A row for each level, then the knee and what the limits allow."""
     from qwen_tui.headless.bench_lines import table
@@ -113,21 +107,7 @@ def sweep_lines(found: Sweep) -> list[str]:
             )
         )
     lines = [*table(rows), ""]
-    if found.knee is None:
-        lines.append(_("Throughput grew with the load all the way: the knee is beyond it"))
-    else:
-        lines.append(_("The knee is at {load}: beyond it, more load hardly gets more tokens").format(
-            load=level_text(found.knee, found.by)
-        ))  # fmt: skip
-    if has_limits:
-        highest = found.highest_within(_SHARE)
-        lines.append(
-            _("The highest load within the limits for {share:.0%} of the requests: {load}").format(
-                share=_SHARE, load=level_text(highest, found.by)
-            )
-            if highest is not None
-            else _("No load met the limits for {share:.0%} of the requests").format(share=_SHARE)
-        )
+    lines += sweep_texts(found, _SHARE)
     doubtful = [level_text(level, found.by) for level, run in zip(found.levels, found.runs, strict=False)
                 if run.health.is_bottleneck]  # fmt: skip
     if doubtful:

@@ -84,10 +84,10 @@ async def _elsewhere(
 
 async def _own(arguments: argparse.Namespace, paths: Paths, gpus: dict[str, Any]) -> Chosen:
     from qwen_tui.bench.target import Target
+    from qwen_tui.server.measured import noted
 
     status = await _ready(arguments.server, paths)
-    argv = _without_keys(status.spec.argv(status.engine_python))
-    about = {"engine_version": status.engine_version, "server_name": status.name, "argv": argv, **gpus}
+    about = {**noted(status), **gpus}
     target = Target(status.spec.base_url, arguments.model or status.model_name, status.api_key, arguments.api)
     return Chosen(target, about, Path(status.spec.model) / "tokenizer.json")
 
@@ -120,18 +120,6 @@ async def _ready(name: str | None, paths: Paths) -> ServerStatus:
     )
 
 
-def _without_keys(argv: list[str]) -> list[str]:
-    """The command, without what was written after --api-key."""
-    found: list[str] = []
-    for word in argv:
-        if found and found[-1] == "--api-key":
-            word = "…"
-        elif word.startswith("--api-key="):
-            word = "--api-key=…"
-        found.append(word)
-    return found
-
-
 async def _gpus() -> dict[str, Any]:
     """The cards of this machine, where there are any."""
     from qwen_tui.hardware.machine import Machine
@@ -146,26 +134,7 @@ async def _gpus() -> dict[str, Any]:
 
 def counters_of(target: Target) -> Any:
     """A coroutine function that reads the server's own counters; None from a server that tells none."""
+    from qwen_tui.server.measured import counters_of as counters_at
 
-    async def observe() -> Mapping[str, float] | None:
-        import httpx
-
-        from qwen_tui.server.metrics import parse_metrics
-
-        headers = {"authorization": f"Bearer {target.api_key}"} if target.api_key else {}
-        loopback = target.host in ("127.0.0.1", "localhost", "::1")
-        try:
-            async with httpx.AsyncClient(timeout=5.0, trust_env=not loopback) as client:
-                answer = await client.get(f"{target.root}/metrics", headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL):
-            return None
-        sample = parse_metrics(answer.text) if answer.status_code == 200 else None
-        if sample is None or sample.is_empty:
-            return None
-        names = ("prompt_tokens", "generation_tokens", "prefix_queries", "prefix_hits", "preemptions")
-        found = {name: value for name in names if (value := getattr(sample, name)) is not None}
-        if sample.queue is not None:
-            found |= {"queue_seconds": sample.queue.total, "queue_count": sample.queue.count}
-        return found
-
-    return observe
+    is_loopback = target.host in ("127.0.0.1", "localhost", "::1")
+    return counters_at(target.root, target.api_key, is_loopback=is_loopback)

@@ -8,10 +8,11 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from qwen_tui.bench.sentences import capacity_sentence, level_text
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench import INTERRUPTED, stoppable
 from qwen_tui.headless.bench_arguments import add_workload_arguments, workload_of
-from qwen_tui.headless.bench_sweep import LevelProgress, level_text
+from qwen_tui.headless.bench_sweep import LevelProgress
 from qwen_tui.headless.bench_target import add_target_arguments, choose, counters_of
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
@@ -97,38 +98,18 @@ async def _capacity(arguments: argparse.Namespace, paths: Paths, settings: Setti
 
 
 def _json(found: Capacity, limits: Limits, price: HourlyPrice | None) -> dict[str, object]:
-    result = {**found.to_json(), "sentence": sentence(found, limits)}
+    result = {**found.to_json(), "sentence": capacity_sentence(found, limits)}
     if price is not None and found.level and found.by == "users":
         result["price_per_user_hour"] = price.per_user(int(found.level))
         result["currency"] = price.currency
     return result
 
 
-def sentence(found: Capacity, limits: Limits) -> str:
-    """“40 users at once: first token under 500 ms and 20 tokens/s for 90 % of requests”."""
-    parts = []
-    if limits.ttft is not None:
-        parts.append(_("first token under {ms:.0f} ms").format(ms=limits.ttft * 1e3))
-    if limits.tpot is not None:
-        parts.append(_("{n:.3g} tokens/s").format(n=1 / limits.tpot))
-    if limits.e2el is not None:
-        parts.append(_("the whole answer under {ms:.0f} ms").format(ms=limits.e2el * 1e3))
-    what = parts[0] if len(parts) == 1 else _("{first} and {last}").format(first=", ".join(parts[:-1]), last=parts[-1])
-    if not found.level:
-        return _("Not even one at a time: {what} for {share:.0%} of requests").format(what=what, share=found.wanted)
-    text = (
-        _("{load}: {what} for {share:.0%} of requests")
-        if found.by == "rate"
-        else _("{n} users at once: {what} for {share:.0%} of requests")
-    )
-    return text.format(n=f"{found.level:g}", load=level_text(found.level, found.by), what=what, share=found.wanted)
-
-
 def capacity_lines(found: Capacity, limits: Limits, price: HourlyPrice | None) -> list[str]:
     """The sentence, what it rests on, and what was tried."""
     from qwen_tui.headless.bench_lines import table
 
-    lines = [sentence(found, limits)]
+    lines = [capacity_sentence(found, limits)]
     if found.level:
         lines.append(
             _("{share:.1%} met them; with 95 % confidence it is {low:.0%} to {high:.0%}").format(

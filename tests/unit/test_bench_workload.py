@@ -23,12 +23,12 @@ from qwen_tui.bench.load import Load
 from qwen_tui.bench.price import HourlyPrice
 from qwen_tui.bench.result import result_json
 from qwen_tui.bench.run import Bench, Plan
+from qwen_tui.bench.sentences import capacity_sentence
 from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.sweep import Sweep, load_at
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.workload import Workload, make_items
 from qwen_tui.errors import UsageError
-from qwen_tui.headless.capacity import sentence
 from qwen_tui.paths import Paths
 from qwen_tui.workers.bench_record import Record
 
@@ -224,7 +224,7 @@ async def test_the_search_finds_the_highest_level(paths: Paths, bears: int, leve
         assert bench.levels.count(level) == 3
         assert found.share == 1.0
         assert found.low > 0.9
-    assert ("Not even" in sentence(found, plan.limits)) == (level == 0)
+    assert ("Not even" in capacity_sentence(found, plan.limits)) == (level == 0)
 
 
 async def test_a_level_that_does_not_hold_when_repeated_is_left(paths: Paths) -> None:
