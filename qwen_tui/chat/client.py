@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -69,16 +69,18 @@ async def stream_chat(
     messages: Sequence[Message],
     sampling: Sampling | None = None,
     *,
+    more: Mapping[str, Any] | None = None,
     meter: ReplyMeter | None = None,
     timeouts: Timeouts | None = None,
 ) -> AsyncGenerator[Event, None]:
     """Send `messages` and yield what comes back, ending with one `Finished`.
 
+    more: other fields of the request, such as `tools`.
     meter: give one to be able to ask for the figures of a reply that was stopped or that broke.
     Raises ChatError. Closing the iterator, or cancelling the task that runs it, closes the connection at once,
     which is how a server learns to stop generating.
     """
-    body = chat_body(target, messages, sampling or Sampling(), stream=True)
+    body = chat_body(target, messages, sampling or Sampling(), stream=True, more=more)
     meter = meter or ReplyMeter()
     reply = stream_request(target, "chat/completions", body, _read_delta, meter=meter, timeouts=timeouts)
     async with contextlib.aclosing(reply) as events:
@@ -87,10 +89,31 @@ async def stream_chat(
     yield Finished(meter.figures())
 
 
-def chat_body(target: Target, messages: Sequence[Message], sampling: Sampling, *, stream: bool) -> dict[str, Any]:
-    """The body of a request to /v1/chat/completions."""
-    said = [{"role": message.role, "content": encodable(message.content)} for message in messages]
-    return {"model": target.model, "messages": said, **_streaming(stream), **sampling.to_json()}
+def chat_body(
+    target: Target,
+    messages: Sequence[Message],
+    sampling: Sampling,
+    *,
+    stream: bool,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The body of a request to /v1/chat/completions. more: other fields of it, such as `tools`."""
+    said = [message_body(message) for message in messages]
+    return {"model": target.model, "messages": said, **_streaming(stream), **sampling.to_json(), **(more or {})}
+
+
+def message_body(message: Message) -> dict[str, Any]:
+    """One message as the API has it."""
+    text = encodable(message.content)
+    body: dict[str, Any] = {"role": message.role, "content": text}
+    if message.parts:
+        body["content"] = [*([{"type": "text", "text": text}] if text else []), *message.parts]
+    if message.tool_calls:
+        body["tool_calls"] = [call.to_json() for call in message.tool_calls]
+        body["content"] = text or None
+    if message.tool_call_id:
+        body["tool_call_id"] = message.tool_call_id
+    return body
 
 
 def _streaming(stream: bool) -> dict[str, Any]:

@@ -10,11 +10,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from qwen_tui.chat.events import Message, ReplyFigures, Role
+from qwen_tui.chat.attachments import Attachment
+from qwen_tui.chat.events import Message, ReplyFigures, Role, ToolCall
 from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.i18n import _
+
+if TYPE_CHECKING:
+    from qwen_tui.chat.completions import TokenChance
 
 
 class ReplyState(str, Enum):
@@ -40,7 +45,10 @@ class Turn:
     """One message of a conversation. Two turns are the same only if they are the same object.
 
     model: for a reply, the model's name. error: for FAILED, what happened. parent: the id of the turn before it, empty
-    for the first. created: Unix time, seconds.
+    for the first. created: Unix time, seconds. tool_calls: what a reply wants called; tool_call_id: for the role
+    "tool", which of them this answers. attachments: files that go with a question. logprobs: how likely each token
+    of the text was. reasoning_tokens, reasoning_s: how much thinking, and for how many seconds; None if unknown.
+    left_out: it is shown, and not sent.
     """
 
     role: Role
@@ -53,6 +61,13 @@ class Turn:
     id: str = field(default_factory=_new_id)
     parent: str = ""
     created: float = field(default_factory=time.time)
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    logprobs: list[TokenChance] = field(default_factory=list)
+    reasoning_tokens: int | None = None
+    reasoning_s: float | None = None
+    left_out: bool = False
 
     @property
     def is_reply(self) -> bool:
@@ -61,7 +76,12 @@ class Turn:
 
 @dataclass
 class Conversation:
-    """Turns in order: a person's, the model's, and so on. title: a person's own; empty takes the first question."""
+    """Turns in order: a person's, the model's, and so on.
+
+    title: a person's own; empty takes the first question. tools: the functions that the model may call, as the API
+    has them. tool_choice: "auto", "none", "required", or the name of the one function to call; empty: as the server
+    does it.
+    """
 
     system: str = ""
     turns: list[Turn] = field(default_factory=list)
@@ -69,6 +89,8 @@ class Conversation:
     id: str = field(default_factory=_new_id)
     title: str = ""
     created: float = field(default_factory=time.time)
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str = ""
 
     @property
     def name(self) -> str:
@@ -175,17 +197,40 @@ class Conversation:
         return self.add_user(text)
 
     def messages(self) -> Sequence[Message]:
-        """What to send to the model: the turns with text, reasoning left out.
+        """What to send to the model: the turns with something in them, reasoning left out.
 
         Neighbours of the same role (a question whose reply never came, and the next one) become one message,
-        as many chat templates insist on strict alternation.
+        as many chat templates insist on strict alternation. Tool calls go only with an answer to each of them.
+        Reads attachments that are not at hand: then it blocks, and raises UsageError if one is gone.
         """
         merged: list[Message] = [Message("system", self.system)] if self.system else []
+        answered = {turn.tool_call_id for turn in self.turns if turn.tool_call_id and not turn.left_out}
+        asked: set[str] = set()  # calls in what is sent
         for turn in self.turns:
-            if not turn.text:
+            if turn.left_out:
                 continue
-            if merged and merged[-1].role == turn.role:
-                merged[-1] = Message(turn.role, f"{merged[-1].content}\n\n{turn.text}")
+            message = _message(turn, answered, asked)
+            if message is None:
+                continue
+            if merged and _are_one(merged[-1], message):
+                text = "\n\n".join(filter(None, (merged[-1].content, message.content)))
+                merged[-1] = Message(message.role, text, (*merged[-1].parts, *message.parts))
             else:
-                merged.append(Message(turn.role, turn.text))
+                merged.append(message)
         return merged
+
+
+def _are_one(last: Message, message: Message) -> bool:
+    return last.role == message.role != "tool" and not (last.tool_calls or message.tool_calls)
+
+
+def _message(turn: Turn, answered: set[str], asked: set[str]) -> Message | None:
+    """A turn as it is sent; None if there is nothing to send."""
+    if turn.role == "tool":
+        return Message("tool", turn.text, tool_call_id=turn.tool_call_id) if turn.tool_call_id in asked else None
+    calls = turn.tool_calls if turn.tool_calls and all(call.id in answered for call in turn.tool_calls) else ()
+    asked.update(call.id for call in calls)
+    texts = [item.as_text() for item in turn.attachments if item.kind == "file"]
+    parts = tuple(item.as_part() for item in turn.attachments if item.kind == "image")
+    text = "\n\n".join(filter(None, (*texts, turn.text)))
+    return Message(turn.role, text, parts, calls) if text or parts or calls else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,9 +18,11 @@ __all__ = [
     "Sampling",
     "Target",
     "TextDelta",
+    "ToolCall",
+    "ToolCallDelta",
 ]
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,31 @@ class Target:
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants called. arguments: JSON as the model wrote it, which may be wrong."""
+
+    id: str
+    name: str
+    arguments: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the API has it."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+@dataclass(frozen=True)
 class Message:
-    """One turn of a conversation, as the API wants it."""
+    """One turn of a conversation, as the API wants it.
+
+    parts: what comes beside the text, such as images, each as the API has it. tool_calls: what an assistant wanted
+    called. tool_call_id: for the role "tool", which call this answers.
+    """
 
     role: Role
     content: str
+    parts: tuple[Mapping[str, Any], ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,18 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True)
+class ToolCallDelta:
+    """A piece of a tool call. call: which one of the answer; id and name come once, arguments in fragments."""
+
+    call: int
+    id: str
+    name: str
+    arguments: str
+    at: float
+    index: int = 0
+
+
+@dataclass(frozen=True)
 class ReplyFigures:
     """The measurements of one reply.
 
@@ -74,6 +109,9 @@ class ReplyFigures:
     estimated: True when the server sent no usage, and completion_tokens is the number of chunks instead.
     finish_reason: "stop", "length", …; empty if the server gave none.
     chunks: streamed chunks that carried text or reasoning.
+    cached_tokens: how many of the prompt's tokens the server had in its prefix cache; None where it does not say.
+    reasoning_tokens: how many of the completion's tokens were thinking, as the server says; None where it does not.
+    queue_s: how long the request waited before the server began with it; None where that is not known.
     """
 
     ttft_s: float | None
@@ -84,6 +122,9 @@ class ReplyFigures:
     finish_reason: str
     chunks: int
     estimated: bool = False
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    queue_s: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return dict(self.__dict__)
@@ -96,4 +137,4 @@ class Finished:
     figures: ReplyFigures
 
 
-Event = TextDelta | ReasoningDelta | Finished
+Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished

@@ -149,7 +149,7 @@ class ChatSession:
                 elif isinstance(event, ReasoningDelta):
                     reply.reasoning += event.text
                     reply.state = ReplyState.STREAMING
-                else:
+                elif isinstance(event, Finished):
                     conversation.finish(reply, event.figures)
                 self._changed()
 

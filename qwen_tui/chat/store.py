@@ -19,22 +19,23 @@ from typing import Any
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
 from qwen_tui.chat.events import ReplyFigures
 from qwen_tui.chat.harmless import encodable
+from qwen_tui.chat.store_more import conversation_more, dumped, set_conversation_more, set_turn_more, turn_more
 from qwen_tui.errors import ChatError, QwenTuiError
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths, private_folder
 
-VERSION = 1
+VERSION = 2
 #: Seconds for which a deleted conversation can be brought back; then it goes for good, at the next start.
 KEEP_DELETED = 30 * 86_400
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS conversations (
     id TEXT PRIMARY KEY, title TEXT NOT NULL, system TEXT NOT NULL, leaf TEXT NOT NULL, name TEXT NOT NULL,
-    created REAL NOT NULL, updated REAL NOT NULL, deleted REAL
+    created REAL NOT NULL, updated REAL NOT NULL, deleted REAL, more TEXT
 );
 CREATE TABLE IF NOT EXISTS turns (
     id TEXT PRIMARY KEY, conversation TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
     parent TEXT NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, reasoning TEXT NOT NULL, model TEXT NOT NULL,
-    state TEXT NOT NULL, figures TEXT, error TEXT, created REAL NOT NULL
+    state TEXT NOT NULL, figures TEXT, error TEXT, created REAL NOT NULL, more TEXT
 );
 CREATE TABLE IF NOT EXISTS pieces (
     turn TEXT NOT NULL REFERENCES turns(id) ON DELETE CASCADE, text TEXT NOT NULL, reasoning TEXT NOT NULL
@@ -43,12 +44,15 @@ CREATE INDEX IF NOT EXISTS turns_of ON turns(conversation);
 CREATE INDEX IF NOT EXISTS pieces_of ON pieces(turn);
 CREATE INDEX IF NOT EXISTS by_time ON conversations(updated);
 """
+#: From version 1: the column for what comes beside the text.
+_FROM_1 = ("ALTER TABLE conversations ADD COLUMN more TEXT", "ALTER TABLE turns ADD COLUMN more TEXT")
 _TURN = "INSERT INTO turns VALUES (:id, :conversation, :parent, :role, :text, :reasoning, :model, :state, :figures, " \
-    ":error, :created) ON CONFLICT(id) DO UPDATE SET text = excluded.text, reasoning = excluded.reasoning, " \
-    "state = excluded.state, figures = excluded.figures, error = excluded.error"  # fmt: skip
-_CONVERSATION = "INSERT INTO conversations VALUES (:id, :title, :system, :leaf, :name, :created, :updated, NULL) " \
+    ":error, :created, :more) ON CONFLICT(id) DO UPDATE SET text = excluded.text, reasoning = excluded.reasoning, " \
+    "state = excluded.state, figures = excluded.figures, error = excluded.error, more = excluded.more"  # fmt: skip
+_CONVERSATION = "INSERT INTO conversations VALUES (:id, :title, :system, :leaf, :name, :created, :updated, NULL, " \
+    ":more) " \
     "ON CONFLICT(id) DO UPDATE SET title = excluded.title, system = excluded.system, leaf = excluded.leaf, " \
-    "name = excluded.name, updated = excluded.updated"  # fmt: skip
+    "name = excluded.name, updated = excluded.updated, more = excluded.more"  # fmt: skip
 
 
 class StoreError(QwenTuiError):
@@ -85,6 +89,7 @@ def snapshot(conversation: Conversation, turns: Sequence[Turn] | None = None) ->
         "name": conversation.name,
         "created": conversation.created,
         "updated": time.time(),
+        "more": conversation_more(conversation),
     }
     return Snapshot(row, [_row(turn, conversation.id) for turn in chosen])
 
@@ -96,7 +101,7 @@ def _row(turn: Turn, conversation: str) -> dict[str, Any]:
         "reasoning": turn.reasoning, "model": turn.model, "state": turn.state.value,
         "figures": json.dumps(turn.figures.to_json()) if turn.figures else None,
         "error": json.dumps([error.title, error.why, error.hint, error.status]) if error else None,
-        "created": turn.created,
+        "created": turn.created, "more": turn_more(turn),
     }  # fmt: skip
 
 
@@ -180,6 +185,7 @@ class ConversationStore:
             thoughts.append(reasoning)
         found = [_turn(values, *more.get(values["id"], ([], []))) for values in turns]
         conversation = Conversation(row["system"], others=found, id=id, title=row["title"], created=row["created"])
+        set_conversation_more(conversation, row["more"])
         leaf = next((turn for turn in found if turn.id == row["leaf"]), None) or (found[-1] if found else None)
         if leaf is not None:
             conversation.show(leaf)
@@ -294,29 +300,48 @@ class ConversationStore:
             )
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version < VERSION:
+            self._migrate(connection)
         with connection:
             connection.execute("DELETE FROM conversations WHERE deleted < ?", (time.time() - KEEP_DELETED,))
 
+    @staticmethod
+    def _migrate(connection: sqlite3.Connection) -> None:
+        """From version 1, once, even if two programs open the file at the same moment; all of it or nothing."""
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 1:
+                for statement in _FROM_1:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+
 
 def _encodable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: encodable(value) if isinstance(value, str) else value for key, value in row.items()}
+    found = {key: encodable(value) if isinstance(value, str) else value for key, value in row.items()}
+    return {**found, "more": dumped(row["more"])}
 
 
 def _turn(row: Mapping[str, Any], texts: Sequence[str], thoughts: Sequence[str]) -> Turn:
     state = ReplyState(row["state"])
     error = json.loads(row["error"]) if row["error"] else None
-    return Turn(
+    turn = Turn(
         row["role"],
         row["text"] + "".join(texts),
         row["reasoning"] + "".join(thoughts),
         row["model"],
         ReplyState.STOPPED if state.is_open else state,
-        ReplyFigures(**json.loads(row["figures"])) if row["figures"] else None,
+        _figures(json.loads(row["figures"])) if row["figures"] else None,
         ChatError(*error) if error else None,
         row["id"],
         row["parent"],
         row["created"],
     )
+    set_turn_more(turn, row["more"])
+    return turn
+
+
+def _figures(values: Mapping[str, Any]) -> ReplyFigures:
+    return ReplyFigures(**{name: value for name, value in values.items() if name in ReplyFigures.__dataclass_fields__})
 
 
 def _around(text: str, word: str, before: int = 20, length: int = 80) -> str:

@@ -91,7 +91,8 @@ class ConversationKeeper:
 
     async def _save_changes(self, conversation: Conversation) -> None:
         open_reply = conversation.open_reply
-        if open_reply is not None and open_reply.id in self._pieces:
+        # Tool calls have no pieces: a reply with some is saved whole every time.
+        if open_reply is not None and open_reply.id in self._pieces and not open_reply.tool_calls:
             await self._append(open_reply)
             return
         head = _head(conversation)
@@ -122,8 +123,10 @@ class ConversationKeeper:
 
 
 def _mark(turn: Turn) -> tuple[object, ...]:
-    return (turn.state, len(turn.text), len(turn.reasoning), turn.figures)
+    beside = (turn.tool_calls, turn.attachments, len(turn.logprobs), turn.reasoning_tokens, turn.left_out)
+    return (turn.state, len(turn.text), len(turn.reasoning), turn.figures, beside)
 
 
 def _head(conversation: Conversation) -> tuple[object, ...]:
-    return (conversation.title, conversation.system, conversation.turns[-1].id)
+    chosen = (conversation.title, conversation.system, conversation.tools, conversation.tool_choice)
+    return (*chosen, conversation.turns[-1].id)

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from qwen_tui.chat.conversation import Conversation, ReplyState
-from qwen_tui.chat.events import ReplyFigures, Target
+from qwen_tui.chat.attachments import KEPT_LIMIT, read_attachment
+from qwen_tui.chat.completions import TokenChance
+from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
+from qwen_tui.chat.events import ReplyFigures, Target, ToolCall
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.chat.store import KEEP_DELETED, ConversationStore, StoreError, snapshot
 from qwen_tui.chat.store_keeper import ConversationKeeper
@@ -277,3 +279,47 @@ async def test_a_disk_that_refuses_is_told_once_and_the_chat_goes_on(paths: Path
         paths.data.unlink()
         await keeper.close()
     assert texts(ConversationStore(paths).load(session.conversation.id)) == ["?", "ab"]
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(store: ConversationStore, paths: Paths) -> None:
+    store.file.parent.mkdir(parents=True, exist_ok=True)
+    with sqlite3.connect(store.file) as file:
+        # What version 1 had written, as SQLite dumps it.
+        file.executescript((Path(__file__).parent / "conversations-version-1.sql").read_text())
+    loaded = store.load("1" * 32)
+    assert texts(loaded) == ["Which city?", "Lyon", "北京烤鸭？", "一道菜"]
+    assert [turn.text for turn in loaded.others] == ["Paris"]
+    assert loaded.others[0].figures == FIGURES
+    assert (loaded.turns[-1].reasoning, loaded.turns[-1].state) == ("想", ReplyState.STOPPED)
+    loaded.turns[-1].tool_calls = (ToolCall("c1", "look", "{}"),)
+    store.save(snapshot(loaded))
+    assert store.load(loaded.id).turns[-1].tool_calls == (ToolCall("c1", "look", "{}"),)
+    store.close()
+    assert texts(ConversationStore(paths).load(loaded.id)) == texts(loaded)
+
+
+def test_what_comes_beside_the_text_is_kept(store: ConversationStore, tmp_path: Path) -> None:
+    small, large = tmp_path / "a.txt", tmp_path / "b.txt"
+    small.write_text("你好")
+    large.write_text("x" * (KEPT_LIMIT + 1))
+    kept = talked()
+    kept.tools, kept.tool_choice = ({"type": "function", "function": {"name": "look"}},), "required"
+    kept.turns[0].attachments = (read_attachment(str(small)), read_attachment(str(large)))
+    reply = kept.turns[1]
+    reply.tool_calls = (ToolCall("c1", "look", '{"at": "\ud800'), ToolCall("c2", "look"))
+    reply.logprobs = [TokenChance("Par", -0.1, (("Par", -0.1), ("Ly", -2.5))), TokenChance("is", None)]
+    reply.reasoning_tokens, reply.reasoning_s, reply.left_out = 3, 0.5, True
+    kept.turns.append(Turn("tool", "found", parent=reply.id, tool_call_id="c1"))
+    keep(store, kept)
+    loaded = store.load(kept.id)
+    assert (loaded.tools, loaded.tool_choice) == (kept.tools, "required")
+    question, answer, found = loaded.turns
+    assert [item.content for item in question.attachments] == ["你好", None]
+    assert question.attachments[1].whole() == kept.turns[0].attachments[1]
+    assert answer.tool_calls == reply.tool_calls
+    assert answer.logprobs == reply.logprobs
+    assert (answer.reasoning_tokens, answer.reasoning_s, answer.left_out) == (3, 0.5, True)
+    assert (found.role, found.tool_call_id) == ("tool", "c1")
+    large.write_text("y")
+    with pytest.raises(UsageError, match="has changed"):
+        question.attachments[1].whole()
