@@ -135,16 +135,19 @@ class Conversation:
         """The reply broke; what came stays."""
         reply.state, reply.error, reply.figures = ReplyState.FAILED, error, figures
 
-    def drop_last_reply(self) -> None:
+    def drop_reply(self, turn: Turn | None = None) -> None:
         """Take the last reply out of what is shown, so that it can be asked for again; one with text becomes a branch.
 
-        Raises UsageError while it streams, or if there is nothing to ask again.
+        turn: this reply, or the one to this question, and all that follows it. Raises UsageError while one streams,
+        or if there is nothing to ask again.
         """
         self._check_idle()
-        if self.turns and self.turns[-1].is_reply:
-            reply = self.turns.pop()
-            if reply.text or reply.reasoning:
-                self.others.append(reply)
+        if turn is not None:
+            place = self.turns.index(turn) + (not turn.is_reply)
+        else:
+            place = len(self.turns) - bool(self.turns and self.turns[-1].is_reply)
+        self.others += [reply for reply in self.turns[place:] if reply.text or reply.reasoning or reply.tool_calls]
+        del self.turns[place:]
         if not self.turns:
             raise UsageError(_("There is nothing to ask again"))
 

@@ -51,9 +51,12 @@ class ChatSession:
         self.conversation.add_user(text)
         self._ask(target)
 
-    def retry(self, target: Target) -> None:
-        """Drop the last reply and ask for it again. Raises UsageError."""
-        self.conversation.drop_last_reply()
+    def retry(self, target: Target, turn: Turn | None = None) -> None:
+        """Ask again for the last reply; for `turn`, or what was replied to it: what came after is another branch.
+
+        Raises UsageError.
+        """
+        self.conversation.drop_reply(turn)
         self._ask(target)
 
     def edit(self, target: Target, turn: Turn, text: str) -> None:
@@ -61,12 +64,15 @@ class ChatSession:
         self.conversation.edit(turn, text)
         self._ask(target)
 
-    def step(self, turn: Turn, direction: int) -> bool:
-        """Show the branch before or after that of `turn`; False if there is none. Raises UsageError."""
-        moved = self.conversation.step(turn, direction) is not None
-        if moved:
+    def step(self, turn: Turn, direction: int) -> Turn | None:
+        """Show the branch before or after that of `turn`; what stands there, None if there is none.
+
+        Raises UsageError.
+        """
+        shown = self.conversation.step(turn, direction)
+        if shown is not None:
             self._changed()
-        return moved
+        return shown
 
     def open(self, conversation: Conversation) -> None:
         """Go on with another conversation; a reply that streams is stopped."""
@@ -79,10 +85,12 @@ class ChatSession:
         self.conversation.system = system
         self._changed()
 
-    def asked(self, draft: str = "") -> Sequence[Message]:
-        """What was sent for the last reply; with a draft, what sending it would send."""
+    def asked(self, draft: str = "", turn: Turn | None = None) -> Sequence[Message]:
+        """What was sent for the last reply, or for `turn`; with a draft, what sending it would send."""
         turns = self.conversation.turns
-        if draft.strip():
+        if turn in turns:
+            turns = turns[: turns.index(turn) + (not turn.is_reply)]
+        elif draft.strip():
             turns = [*turns, Turn("user", draft)]
         elif turns and turns[-1].is_reply:
             turns = turns[:-1]

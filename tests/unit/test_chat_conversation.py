@@ -40,7 +40,7 @@ def test_messages_leave_out_what_is_empty_and_alternate() -> None:
 def test_one_reply_at_a_time_and_retry_drops_the_last() -> None:
     talk = Conversation()
     with pytest.raises(UsageError):
-        talk.drop_last_reply()
+        talk.drop_reply()
     with pytest.raises(UsageError):
         talk.add_user(" \n")
     talk.add_user("a")
@@ -48,11 +48,11 @@ def test_one_reply_at_a_time_and_retry_drops_the_last() -> None:
     with pytest.raises(UsageError):
         talk.add_user("b")
     with pytest.raises(UsageError):
-        talk.drop_last_reply()
+        talk.drop_reply()
     talk.finish(reply, FIGURES)
-    talk.drop_last_reply()
+    talk.drop_reply()
     assert [turn.text for turn in talk.turns] == ["a"]
-    talk.drop_last_reply()
+    talk.drop_reply()
     assert [turn.text for turn in talk.turns] == ["a"]
 
 

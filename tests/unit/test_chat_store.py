@@ -72,7 +72,7 @@ def test_what_is_saved_is_loaded(store: ConversationStore) -> None:
 
 def test_branches_are_kept_and_stepped_through(store: ConversationStore) -> None:
     kept = talked()
-    kept.drop_last_reply()
+    kept.drop_reply()
     again = kept.begin_reply("m")
     again.text = "Lyon"
     kept.finish(again, FIGURES)
@@ -102,7 +102,7 @@ def test_a_reply_with_nothing_in_it_is_no_branch() -> None:
     conversation = Conversation()
     conversation.add_user("?")
     conversation.fail(conversation.begin_reply("m"), ChatError("x"), None)
-    conversation.drop_last_reply()
+    conversation.drop_reply()
     assert conversation.others == []
 
 

@@ -17,15 +17,13 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
-from qwen_tui.chat.conversation import Turn
-from qwen_tui.chat.events import Target
 from qwen_tui.chat.history import PromptHistory
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
-from qwen_tui.ui.screens.chat_kept import KeptConversations
+from qwen_tui.ui.screens.chat_turns import ChatTurns
 from qwen_tui.ui.screens.dialogs import Confirm
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.conversation_list import ConversationList
@@ -55,7 +53,7 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
-class ChatScreen(KeptConversations):
+class ChatScreen(ChatTurns):
     """A transcript and a prompt under it; the conversation itself belongs to the services."""
 
     ROOM = "chat"
@@ -65,7 +63,7 @@ class ChatScreen(KeptConversations):
         Binding("enter,i", "write", N_("write"), id="chat.write", group=DO),
         Binding("r", "retry", N_("ask again"), id="chat.retry", group=DO),
         Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
-        Binding("y", "copy_reply", N_("copy reply"), id="chat.copy", group=DO),
+        Binding("y", "copy_reply", N_("copy"), id="chat.copy", group=DO),
         Binding("o", "request_code", N_("as code"), id="chat.code", group=DO),
         Binding("n", "new", N_("new"), id="chat.new", group=DO),
         Binding("e", "edit", N_("edit the question"), id="chat.edit", group=DO),
@@ -83,7 +81,6 @@ class ChatScreen(KeptConversations):
         self._unsubscribe: Callable[[], None] | None = None
         self._last_rate = 0.0
         self._was_streaming = False
-        self._edited: Turn | None = None  # the question in whose place the next message goes
 
     def compose_room(self) -> ComposeResult:
         with Horizontal(id="parts"):
@@ -117,7 +114,7 @@ class ChatScreen(KeptConversations):
             return
         self._last_rate = now
         self._was_streaming = streaming
-        self._show_state()
+        self.show_state()
         self.query_one(Transcript).follow(self.session.conversation)
 
     @property
@@ -130,13 +127,13 @@ class ChatScreen(KeptConversations):
         self._changed()
 
     def servers_changed(self, statuses: Sequence[ServerStatus]) -> None:
-        self._show_state()
+        self.show_state()
 
     def retranslate(self) -> None:
-        self._show_state()
+        self.show_state()
         self.query_one(Transcript).redraw()
 
-    def _show_state(self) -> None:
+    def show_state(self) -> None:
         conversation = self.session.conversation
         self.set_class(not conversation.turns, "-empty")
         self.query_one("#empty", Static).update(Content(self._empty_text()))
@@ -160,20 +157,6 @@ class ChatScreen(KeptConversations):
         return _("{count} tokens · {rate} tokens/s").format(
             count=f"{figures.completion_tokens:,}", rate=f"{figures.tokens_per_s:,.1f}"
         )
-
-    def _last_with_versions(self) -> Turn | None:
-        """The last turn in whose place something else was said too."""
-        conversation = self.session.conversation
-        turns = reversed(conversation.turns) if conversation.others else ()
-        return next((turn for turn in turns if len(conversation.siblings(turn)) > 1), None)
-
-    def _version_text(self) -> str:
-        turn = self._last_with_versions()
-        if turn is None:
-            return ""
-        siblings = self.session.conversation.siblings(turn)
-        text = _("reply {place} of {count}  ← →") if turn.is_reply else _("question {place} of {count}  ← →")
-        return text.format(place=siblings.index(turn) + 1, count=len(siblings))
 
     def _empty_text(self) -> str:
         endpoint, target = self.qwen.endpoint, self.qwen.target
@@ -226,44 +209,18 @@ class ChatScreen(KeptConversations):
         elif self._edited is not None:
             self._edited = None
             self.query_one(Prompt).text = ""
-            self._show_state()
+            self.show_state()
+        elif not self.session.is_streaming and self.transcript.chosen is not None:
+            self.transcript.choose(None)
         else:
             self.session.stop()
 
     def action_stop(self) -> None:
         self.session.stop()
 
-    def _target(self) -> Target:
-        """The server or endpoint to ask. Raises UsageError if there is none that answers."""
-        endpoint = self.qwen.endpoint
-        if endpoint is not None:
-            if not endpoint.model_name:
-                raise UsageError(
-                    _("It is not known which models {name} serves").format(name=one_line(endpoint.name)),
-                    "",
-                    _("Press esc, then s and r to ask it again; what you wrote stays"),
-                )
-            self.session.sampling = self.session.sampling.with_version("")
-            return Target(endpoint.endpoint.base_url, endpoint.model_name, endpoint.endpoint.api_key)
-        status = self.qwen.target
-        if status is None:
-            raise UsageError(
-                _("There is no server to talk to"), "", _("Press esc, then s, and start one; what you wrote stays")
-            )
-        if status.state is not ServerState.READY:
-            raise UsageError(
-                _("{name} is {state}").format(name=one_line(status.name), state=_(STATE_WORDS[status.state])),
-                "",
-                _("What you wrote stays; send it when the server is ready")
-                if status.state.is_alive
-                else _("Press esc, then s, and start it; what you wrote stays"),
-            )
-        self.session.sampling = self.session.sampling.with_version(status.engine_version or "")
-        return Target(status.spec.base_url, status.model_name, status.api_key)
-
-    def _refuse(self, error: QwenTuiError) -> None:
-        """Say why not; briefly, as the notice lies over the prompt."""
-        self.notify(error.hint or error.why, title=error.title, severity="warning", timeout=4, markup=False)
+    @on(Transcript.Chosen)
+    def _turn_chosen(self) -> None:
+        self.show_state()
 
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
@@ -282,37 +239,8 @@ class ChatScreen(KeptConversations):
         else:
             self._edited = None
             self.query_one(Prompt).take()
-            self.query_one(Transcript).scroll_to_end()
-
-    def action_retry(self) -> None:
-        if not self.session.conversation.turns:
-            return
-        try:
-            self.session.retry(self._target())
-        except QwenTuiError as error:
-            self._refuse(error)
-
-    def action_edit(self) -> None:
-        """Take the last question into the prompt, to say it otherwise; again: the one before."""
-        questions = [turn for turn in self.session.conversation.turns if not turn.is_reply]
-        if self.session.is_streaming or not questions:
-            return
-        place = questions.index(self._edited) if self._edited in questions else 0
-        self._edited = questions[place - 1]
-        prompt = self.query_one(Prompt)
-        prompt.write(self._edited.text)
-        prompt.focus()
-        self._show_state()
-
-    def action_step(self, direction: int) -> None:
-        """To the branch before or after: of the last turn that has any there, so that all can be walked through."""
-        conversation = self.session.conversation
-        try:
-            for turn in reversed(conversation.turns if conversation.others else ()):
-                if self.session.step(turn, direction):
-                    return
-        except QwenTuiError as error:
-            self._refuse(error)
+            self.transcript.choose(None)
+            self.transcript.scroll_to_end()
 
     def action_sampling(self) -> None:
         from qwen_tui.chat.sampling import Sampling
@@ -337,29 +265,6 @@ class ChatScreen(KeptConversations):
 
         form = SystemPromptForm(self.session.conversation.system, self.qwen.services.paths)
         self.app.push_screen(form, entered)
-
-    def action_request_code(self) -> None:
-        from qwen_tui.chat.request_code import chat_request
-        from qwen_tui.ui.screens.request_code import RequestCodeScreen
-
-        messages = self.session.asked(self.query_one(Prompt).text)
-        if not messages:
-            return
-        try:
-            target = self._target()
-        except QwenTuiError as error:
-            self._refuse(error)
-            return
-        request = chat_request(target, messages, self.session.sampling)
-        self.app.push_screen(RequestCodeScreen(request, target.api_key))
-
-    def action_copy_reply(self) -> None:
-        reply = self.session.conversation.last_reply
-        if reply is None:
-            self.notify(_("There is no reply to copy"), severity="warning", markup=False)
-            return
-        self.app.copy_to_clipboard(reply.text)
-        self.notify(_("Copied the last reply, {count} characters").format(count=f"{len(reply.text):,}"), markup=False)
 
     def action_new(self) -> None:
         if not self.session.is_streaming:

@@ -10,11 +10,12 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.timer import Timer
 
-from qwen_tui.chat.conversation import Conversation
+from qwen_tui.chat.conversation import Conversation, Turn
 from qwen_tui.i18n import N_
 from qwen_tui.ui.rooms import MOVE
 from qwen_tui.ui.widgets.block_list import BlockList
@@ -66,16 +67,26 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         Binding("down,j", "scroll_down", N_("down"), id="chat.line_down", show=False, group=MOVE),
         Binding("pageup", "page_up", N_("page up"), id="chat.page_up", show=False, group=MOVE),
         Binding("pagedown,space", "page_down", N_("page down"), id="chat.page_down", show=False, group=MOVE),
+        Binding(
+            "left_square_bracket", "turn(-1)", N_("the turn before"), id="chat.turn_before", show=False, group=MOVE
+        ),
+        Binding("right_square_bracket", "turn(1)", N_("turn after"), id="chat.turn_after", show=False, group=MOVE),
         Binding("home,g", "scroll_home", N_("to the beginning"), id="chat.home", show=False, group=MOVE),
         Binding("end,G", "scroll_end", N_("to the end, and follow"), id="chat.end", show=False, group=MOVE),
     ]
 
+    class Chosen(Message):
+        """The cursor went to another turn, or to none."""
+
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self._chosen: Turn | None = None
+        self._chosen_rows = range(0)
         self._conversation = Conversation()
         self._views: list[TurnView] = []
         self._look = Look()
         self._thumb = Strip([Segment("▐")])
+        self._mark = Strip([Segment("▌")])
         self._blocks = BlockList(RowRenderer(self._look))
         self._stick = True
         self._drawing: Timer | None = None
@@ -124,6 +135,64 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         """The rows as text, without trailing spaces; for tests and for looking at what is drawn."""
         rows = (self._blocks.row(number).text.rstrip() for number in range(self._blocks.height))
         return "\n".join(rows)
+
+    # The turn under the cursor
+
+    @property
+    def chosen(self) -> Turn | None:
+        """The turn that the cursor is on; None until somebody moves it."""
+        return self._chosen if self._chosen in self._conversation.turns else None
+
+    @property
+    def selected(self) -> Turn | None:
+        """The turn to act on: the one that the cursor is on, else the last reply with any text."""
+        return self.chosen or self._conversation.last_reply
+
+    def choose(self, turn: Turn | None) -> None:
+        """Put the cursor on a turn, or away."""
+        if turn is not self._chosen:
+            self._chosen = turn
+            self._mark_chosen()
+            self.refresh()
+            self.post_message(self.Chosen())
+
+    def action_turn(self, direction: int) -> None:
+        """To the turn before or after; below the last one is none."""
+        turns = self._conversation.turns
+        place = (turns.index(self.chosen) if self.chosen else len(turns)) + direction
+        if place < len(turns):
+            self.choose(turns[max(0, place)] if turns else None)
+            self._show_chosen()
+        else:
+            self.choose(None)
+            self.scroll_to_end()
+
+    def _show_chosen(self) -> None:
+        """Scroll so that the chosen turn is in view: whole, or its beginning."""
+        view = next((view for view in self._views if view.turn is self._chosen), None)
+        if view is None:
+            return
+        top, height = self.scroll_offset.y, self.size.height
+        self._blocks.measure_range(self._blocks.top(view.first_block), self._blocks.top(view.first_block) + height)
+        self._mark_chosen()
+        rows = self._chosen_rows
+        if rows.start < top or rows.stop > top + height:
+            over = max(0, rows.stop - rows.start - height)
+            self._stick = False
+            self.scroll_to(
+                y=rows.start if rows.start < top or over else rows.stop - height, animate=False, immediate=True
+            )
+
+    def _mark_chosen(self) -> None:
+        """Find the rows of the chosen turn."""
+        self._chosen_rows = range(0)
+        if self._chosen is None:
+            return
+        for number, view in enumerate(self._views):
+            if view.turn is self._chosen:
+                after = self._views[number + 1].first_block if number + 1 < len(self._views) else None
+                end = self._blocks.height if after is None else self._blocks.top(after) - self._blocks.blocks[after].gap
+                self._chosen_rows = range(self._blocks.top(view.first_block), end)
 
     # Drawing
 
@@ -176,6 +245,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def _settle(self) -> None:
         """Take over the new height, and keep the end in view if it was."""
         height = self._blocks.height
+        self._mark_chosen()
         if height != self.virtual_size.height or self._blocks.width != self.virtual_size.width:
             self.virtual_size = Size(self._blocks.width, height)
         if self._stick:
@@ -183,6 +253,8 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
 
     def render_line(self, y: int) -> Strip:
         row = self._blocks.row(self.scroll_offset.y + y)
+        if self.scroll_offset.y + y in self._chosen_rows:
+            row = Strip.join([self._mark, row.crop(1)])
         return Strip.join([row.crop(0, row.cell_length - 1), self._thumb]) if y in self._thumb_rows() else row
 
     def _thumb_rows(self) -> range:
@@ -225,6 +297,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
     def _wear(self, look: Look) -> None:
         self._look = look
         self._thumb = Strip([Segment("▐", look.base + look.muted)], 1)
+        self._mark = Strip([Segment("▌", look.base + look.you)], 1)
 
     def _make_look(self) -> Look:
         def style(name: str) -> Style:
