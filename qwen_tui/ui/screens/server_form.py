@@ -89,6 +89,7 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         self._errors: list[FieldError] = []
         self._verdict = Content("")
         self._settling: Timer | None = None
+        self._said: dict[str, Static] = {}  # what is written beside the fields, by selector: a query walks the form
         self._starting = False
         #: The engine that is being asked, or was asked, for its arguments.
         self._learning: Engine | None = None
@@ -280,9 +281,12 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self._set("#engine", self._engine.line())
 
     def _set(self, selector: str, content: Content) -> None:
-        widget = next(iter(self.query(selector).results(Static)), None)
+        widget = self._said.get(selector)
         if widget is None:
-            return  # the form is being closed
+            widget = next(iter(self.query(selector).results(Static)), None)
+            if widget is None:
+                return  # the form is being closed
+            self._said[selector] = widget
         widget.display = bool(content.plain)
         if not (isinstance(widget.content, Content) and widget.content.is_same(content)):
             widget.update(content)
