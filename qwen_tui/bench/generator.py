@@ -71,13 +71,17 @@ class Tick:
 
 @dataclass
 class Generated:
-    """A whole run as the processes saw it. began: Unix time of the run's zero. seconds: until the last was drained."""
+    """A whole run as the processes saw it. began: Unix time of the run's zero. seconds: until the last was drained.
+
+    zero: `began` on the monotonic clock.
+    """
 
     records: list[Record] = field(default_factory=list)
     health: list[ProcessHealth] = field(default_factory=list)
     began: float = 0.0
     seconds: float = 0.0
     stopped: bool = False
+    zero: float = 0.0
 
 
 @dataclass
@@ -261,7 +265,7 @@ class Generator:
         generated = Generated(began=time.time() + _HEAD_START)
         if not self._stopped:
             generated.records = await self._phase("running", folder, (warmup, last), self._load.seconds, on_tick)
-            generated.seconds = time.monotonic() - self._zero
+            generated.seconds, generated.zero = time.monotonic() - self._zero, self._zero
         generated.stopped = self._stopped
         generated.health = [
             process.health if process.is_drained else ProcessHealth(died=True) for process in self._processes

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from qwen_tui.bench.health import ClientHealth
 from qwen_tui.bench.load import Load
+from qwen_tui.bench.series import Series
 from qwen_tui.bench.statistics import Figures, Limits
 from qwen_tui.bench.target import BenchError
 from qwen_tui.bench.workload import Workload
@@ -38,6 +39,7 @@ class Run:
     stopped. tokenizer: what counted the prompts' tokens: "server", "file", or empty for an estimate. seed: makes the
     same prompts again. about: the rest worth knowing (engine_version, argv, gpus, …). server: its own counters over the
     run, by name. repeats: whether prompts came more than once. kind: "offline" has neither base_url nor latencies.
+    around: the server and the GPUs during the run, name of a `Series` → its mean, min and max.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     server: dict[str, float] = field(default_factory=dict)
     kind: RunKind = "online"
+    around: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def is_same_work_as(self, other: Run) -> bool:
         """Whether both asked for the same: workload and endpoint; neither load nor seed need be equal."""
@@ -87,6 +90,7 @@ class Run:
             "note": self.note,
             "about": self.about,
             "server": self.server,
+            "around": self.around,
         }
 
     @classmethod
@@ -115,15 +119,13 @@ class Ledger:
     def __init__(self, paths: Paths) -> None:
         self.folder = paths.data / "bench"
 
-    def save(self, run: Run, records: Sequence[Record]) -> None:
-        """Keep a run and its records. Raises BenchError when the disk does not take them."""
+    def save(self, run: Run, records: Sequence[Record], series: Series | None = None) -> None:
+        """Keep a run, its records, and what was around it. Raises BenchError when the disk does not take them."""
         try:
             private_folder(self.folder)
-            packed = gzip.compress(b"".join(record.pack() for record in records), 5)
-            file = self._records(run.id)
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(packed)
+            _write_packed(self._records(run.id), b"".join(record.pack() for record in records))
+            if series is not None and series.at:
+                _write_packed(self._series(run.id), json.dumps(series.to_json()).encode())
             self._write(run)
         except OSError as error:
             raise BenchError(
@@ -159,7 +161,7 @@ class Ledger:
             if len(near) > 1 and name
             else _("There is no run “{name}”").format(name=name),
             ", ".join(near[:5]),
-            _("`qwen-tui bench --list` lists them"),
+            _("`qwen-tui bench runs` lists them"),
         )
 
     def records(self, run: Run) -> Sequence[Record]:
@@ -168,6 +170,15 @@ class Ledger:
             return unpack_all(gzip.decompress(self._records(run.id).read_bytes()))[0]
         except (OSError, EOFError, zlib.error) as error:
             raise BenchError(_("The records of {id} can't be read").format(id=run.id), str(error)) from None
+
+    def series(self, run: Run) -> Series:
+        """What was around a run, second by second; empty where nothing told. Raises BenchError."""
+        try:
+            return Series.from_json(json.loads(gzip.decompress(self._series(run.id).read_bytes())))
+        except FileNotFoundError:
+            return Series()
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BenchError(_("What was around {id} can't be read").format(id=run.id), str(error)) from None
 
     def change(self, run: Run, *, tags: Sequence[str] | None = None, note: str | None = None) -> Run:
         """Give a run other tags or another note; the changed run."""
@@ -179,6 +190,7 @@ class Ledger:
         """Forget a run and its records."""
         self._file(run.id).unlink(missing_ok=True)
         self._records(run.id).unlink(missing_ok=True)
+        self._series(run.id).unlink(missing_ok=True)
 
     def _file(self, name: str) -> Path:
         if not _ID.fullmatch(name):
@@ -187,6 +199,15 @@ class Ledger:
 
     def _records(self, name: str) -> Path:
         return self._file(name).with_suffix(".records.gz")
+
+    def _series(self, name: str) -> Path:
+        return self._file(name).with_suffix(".series.gz")
+
+
+def _write_packed(file: Path, data: bytes) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(gzip.compress(data, 5))
 
 
 def _read(file: Path) -> Run:

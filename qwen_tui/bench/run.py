@@ -7,7 +7,7 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ from qwen_tui.bench.ledger import Ledger, Run, new_id
 from qwen_tui.bench.load import Load
 from qwen_tui.bench.probe import Probe, send_one
 from qwen_tui.bench.processes import processes_for, seconds_per_chunk
+from qwen_tui.bench.series import Observe, Series, Watcher, gained
 from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.tokens import TokenCounter, counter_for
 from qwen_tui.bench.workload import Workload, make_items
+from qwen_tui.hardware.machine import Machine
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.workers.bench_record import Record
 
-#: The server's own counters at this moment, by name; None where it tells none.
-Observe = Callable[[], Awaitable[Mapping[str, float] | None]]
 #: Prompts made for a run by time, at most; beyond that they repeat.
 _PROMPTS_MOST = 50_000
 
@@ -55,12 +55,16 @@ class Plan:
 
 
 class Bench:
-    """Runs plans. One at a time; `stop()` ends the one under way in order, and its partial result is kept."""
+    """Runs plans. One at a time; `stop()` ends the one under way in order, and its partial result is kept.
 
-    def __init__(self, paths: Paths, observe: Observe | None = None) -> None:
+    observe: the server's own figures; machine: the one whose GPUs it uses. Both are asked once a second during a run.
+    """
+
+    def __init__(self, paths: Paths, observe: Observe | None = None, machine: Machine | None = None) -> None:
         self.ledger = Ledger(paths)
         self._paths = paths
         self._observe = observe
+        self._machine = machine
         self._generator: Generator | None = None
         self._stopped = False
 
@@ -99,15 +103,14 @@ class Bench:
             keep_text=not probe.tells_usage and counter is not None,
         )
         self._generator = generator
-        before = await self._observe() if self._observe else None
+        watcher = Watcher(self._observe, self._machine)
         try:
-            generated = await generator.run(bodies, arrivals, on_tick)
+            async with watcher.watching():
+                generated = await generator.run(bodies, arrivals, on_tick)
         finally:
             self._generator = None
-        after = await self._observe() if self._observe else None
         on_tick(Tick("finishing"))
-        server = _difference(before, after)
-        return await asyncio.to_thread(self._conclude, plan, seed, counter, generated, len(bodies), server, keep)
+        return await asyncio.to_thread(self._conclude, plan, seed, counter, generated, len(bodies), watcher, keep)
 
     async def _bodies(
         self, plan: Plan, count: int, chance: random.Random, counter: TokenCounter | None
@@ -144,13 +147,14 @@ class Bench:
         counter: TokenCounter | None,
         generated: Generated,
         prompts: int,
-        server: dict[str, float],
+        watcher: Watcher,
         keep: bool,
     ) -> Run:
         records = generated.records
         tokens_from = _count_missing(records, counter)
         figures = figures_of(records, plan.limits, tokens_from)
         is_free = plan.load.is_open_loop and not plan.load.most_at_once and math.isfinite(plan.load.rate)
+        series = watcher.series.shifted(generated.zero) if generated.zero else Series()
         last = max((record.index for record in records), default=0)
         run = Run(
             id=new_id(generated.began or time.time()),
@@ -170,10 +174,11 @@ class Bench:
             tags=plan.tags,
             note=plan.note,
             about={"qwen_tui_version": __version__, **plan.about},
-            server=server,
+            server=gained(watcher.before, watcher.after),
+            around=series.summary(generated.seconds),
         )
         if keep:
-            self.ledger.save(run, records)
+            self.ledger.save(run, records, series)
         return run
 
 
@@ -199,14 +204,6 @@ def _count_missing(records: Sequence[Record], counter: TokenCounter | None) -> s
     for record in records:
         record.text = ""  # answers are nobody's business once they are counted
     return "tokenizer"
-
-
-def _difference(before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> dict[str, float]:
-    """How far the server's counters went; none if it tells none or was started anew meanwhile."""
-    if before is None or after is None:
-        return {}
-    found = {name: after[name] - before[name] for name in after if name in before}
-    return found if all(value >= 0 for value in found.values()) else {}
 
 
 def with_load(plan: Plan, load: Load) -> Plan:

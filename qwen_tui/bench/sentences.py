@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qwen_tui.bench.series import throttle_texts
 from qwen_tui.bench.words import KIND_WORDS
 from qwen_tui.i18n import _, ngettext
 
@@ -67,13 +68,22 @@ def doubts(run: Run) -> list[str]:
 
 
 def server_texts(run: Run) -> list[str]:
-    """What the server's own counters tell of a run."""
+    """What the server's own figures and the GPUs tell of a run."""
     texts = []
     if queries := run.server.get("prefix_queries", 0):
         share = run.server.get("prefix_hits", 0) / queries
         texts.append(_("Of the prompts' tokens {share:.0%} came from the prefix cache").format(share=share))
     if run.server.get("preemptions"):
         texts.append(_("The server preempted {n:.0f} times: its KV cache was full").format(n=run.server["preemptions"]))
+    texts += throttle_texts(run.around)
+    busy = [figures["mean"] for name, figures in run.around.items() if name.endswith(".utilization")]
+    power = [figures["mean"] for name, figures in run.around.items() if name.endswith(".power")]
+    if busy:
+        texts.append(
+            _("GPU: {busy:.0%} busy, {power:.0f} W on average").format(busy=sum(busy) / len(busy), power=sum(power))
+        )
+    if "server.kv_usage" in run.around:
+        texts.append(_("KV cache in use: at most {share:.0%}").format(share=run.around["server.kv_usage"]["max"]))
     return texts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -69,12 +70,14 @@ class Gpus:
 
     library: a module with pynvml's functions, given by tests.
     problem: after a `read` that found nothing, why, in NVML's words; may be empty.
+    driver: its version, after a `read` that found one.
     """
 
     def __init__(self, library: Any = None) -> None:
         self._library = library
         self._is_open = False
         self.problem = ""
+        self.driver = ""
 
     def read(self) -> list[Gpu]:
         """Every GPU as it is now; empty without a driver. About 5 ms a card, the first call 20 to 300 ms."""
@@ -111,6 +114,8 @@ class Gpus:
             self.problem = str(error)
             return None
         self._is_open = True
+        with contextlib.suppress(self._library.NVMLError, AttributeError):
+            self.driver = _text(self._library.nvmlSystemGetDriverVersion())
         return self._library
 
     def _read_one(self, library: Any, index: int) -> Gpu:

@@ -50,6 +50,11 @@ class Machine:
                 self._last = await asyncio.to_thread(self._read)
             return self._last
 
+    @property
+    def driver(self) -> str:
+        """The NVIDIA driver's version, after a `read`; empty without one."""
+        return self._gpus.driver
+
     async def close(self) -> None:
         """Let the driver go."""
         async with self._lock:

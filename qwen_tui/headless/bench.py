@@ -20,7 +20,7 @@ from qwen_tui.headless.bench_arguments import (
     load_of,
     workload_of,
 )
-from qwen_tui.headless.bench_target import add_target_arguments, choose, counters_of
+from qwen_tui.headless.bench_target import add_target_arguments, choose, counters_of, machine_of
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
@@ -140,7 +140,7 @@ async def _bench(arguments: argparse.Namespace, paths: Paths, settings: Settings
 
     price = HourlyPrice.parse(settings.hourly_price)
     plan = await plan_of(arguments, paths, load_of(arguments))
-    bench = Bench(paths, counters_of(plan.target))
+    bench = Bench(paths, counters_of(plan.target), machine_of(plan.target))
     with PlainProgress(sys.stderr) as show:
         found = await interruptible(bench, plan, show)
     if arguments.save_result:

@@ -14,7 +14,7 @@ from qwen_tui.bench.sentences import level_text, sweep_texts
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench import INTERRUPTED, RunProgress, plan_of, stoppable
 from qwen_tui.headless.bench_arguments import load_of
-from qwen_tui.headless.bench_target import counters_of
+from qwen_tui.headless.bench_target import counters_of, machine_of
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 
@@ -43,7 +43,7 @@ async def run_sweep(arguments: argparse.Namespace, paths: Paths) -> int:
     base = load_of(arguments)
     count = arguments.num_prompts or 0
     plan = replace(await plan_of(arguments, paths, base), load=base)
-    bench = Bench(paths, counters_of(plan.target))
+    bench = Bench(paths, counters_of(plan.target), machine_of(plan.target))
     with PlainProgress(sys.stderr) as show:
         progress = LevelProgress(show, lambda level: load_at(base, level, by, count), by)
         work = sweep(bench, plan, arguments.sweep_rate or arguments.sweep, by, progress, count)

@@ -13,7 +13,9 @@ from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 
 if TYPE_CHECKING:
+    from qwen_tui.bench.series import Observe
     from qwen_tui.bench.target import Target
+    from qwen_tui.hardware.machine import Machine
     from qwen_tui.server.status import ServerStatus
 
 
@@ -129,11 +131,18 @@ async def _gpus() -> dict[str, Any]:
         state = await machine.read()
     finally:
         await machine.close()
-    return {"gpus": [gpu.name for gpu in state.gpus]} if state.gpus else {}
+    return {"gpus": [gpu.name for gpu in state.gpus], "driver": machine.driver} if state.gpus else {}
 
 
-def counters_of(target: Target) -> Any:
-    """A coroutine function that reads the server's own counters; None from a server that tells none."""
+def machine_of(target: Target) -> Machine | None:
+    """This machine, if the server is on it."""
+    from qwen_tui.hardware.machine import Machine
+
+    return Machine() if target.host in ("127.0.0.1", "localhost", "::1") else None
+
+
+def counters_of(target: Target) -> Observe:
+    """What reads the server's own figures; None from a server that tells none."""
     from qwen_tui.server.measured import counters_of as counters_at
 
     is_loopback = target.host in ("127.0.0.1", "localhost", "::1")

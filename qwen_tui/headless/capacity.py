@@ -13,7 +13,7 @@ from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench import INTERRUPTED, stoppable
 from qwen_tui.headless.bench_arguments import add_workload_arguments, workload_of
 from qwen_tui.headless.bench_sweep import LevelProgress
-from qwen_tui.headless.bench_target import add_target_arguments, choose, counters_of
+from qwen_tui.headless.bench_target import add_target_arguments, choose, counters_of, machine_of
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
@@ -81,7 +81,7 @@ async def _capacity(arguments: argparse.Namespace, paths: Paths, settings: Setti
     plan = Plan(
         chosen.target, workload, load, limits, arguments.seed, tokenizer_file=chosen.tokenizer_file, about=chosen.about
     )
-    bench = Bench(paths, counters_of(plan.target))
+    bench = Bench(paths, counters_of(plan.target), machine_of(plan.target))
     share = arguments.percent / 100
     with PlainProgress(sys.stderr) as show:
         progress = LevelProgress(show, lambda level: load_at(load, level, by, arguments.num_prompts), by)

@@ -1,4 +1,4 @@
-"""What of a server is worth noting beside a measurement of it, and its own counters before and after."""
+"""What of a server is worth noting beside a measurement of it, and its own figures meanwhile."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from typing import Any
 
 from qwen_tui.server.status import ServerStatus
 
-#: Counters of MetricsSample whose difference over a run says something about the run.
-_COUNTERS = ("prompt_tokens", "generation_tokens", "prefix_queries", "prefix_hits", "preemptions")
+#: Counters of MetricsSample whose difference over a run says something about the run, and figures of the moment.
+_NAMES = (
+    "prompt_tokens",
+    "generation_tokens",
+    "prefix_queries",
+    "prefix_hits",
+    "preemptions",
+    "running",
+    "waiting",
+    "kv_usage",
+)
 
 
 def noted(status: ServerStatus) -> dict[str, Any]:
@@ -32,7 +41,7 @@ def without_keys(argv: Sequence[str]) -> list[str]:
 def counters_of(
     root: str, key: str | None, *, is_loopback: bool
 ) -> Callable[[], Awaitable[Mapping[str, float] | None]]:
-    """A coroutine function that reads a server's own counters; None from a server that tells none.
+    """A coroutine function that reads a server's own figures; None from a server that tells none.
 
     root: its URL without /v1. is_loopback: asked without the environment's proxies.
     """
@@ -51,7 +60,7 @@ def counters_of(
         sample = parse_metrics(answer.text) if answer.status_code == 200 else None
         if sample is None or sample.is_empty:
             return None
-        found = {name: value for name in _COUNTERS if (value := getattr(sample, name)) is not None}
+        found = {name: value for name in _NAMES if (value := getattr(sample, name)) is not None}
         if sample.queue is not None:
             found |= {"queue_seconds": sample.queue.total, "queue_count": sample.queue.count}
         return found
