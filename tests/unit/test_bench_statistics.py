@@ -12,7 +12,7 @@ import pytest
 
 from qwen_tui.bench.generator import ProcessHealth, Tick
 from qwen_tui.bench.health import ClientHealth
-from qwen_tui.bench.live import Live
+from qwen_tui.bench.live import LatencyCounts, Live
 from qwen_tui.bench.load import Load
 from qwen_tui.bench.processes import processes_for, seconds_per_chunk
 from qwen_tui.bench.statistics import Distribution, Figures, Limits, figures_of, quantile
@@ -198,5 +198,39 @@ def test_a_run_under_way_has_figures_too() -> None:
     assert (live.phase, live.running, live.completed, live.failed) == ("running", 3, 10, 1)
     assert live.chunks_per_second == pytest.approx(100)
     assert live.requests_per_second == pytest.approx(1)
-    assert live.distribution("ttft").count == 10
-    assert live.distribution("tpot").p90 == pytest.approx(0.1)
+    assert live.latencies["ttft"].count == 10
+    assert live.latencies["tpot"].quantiles(0.9) == pytest.approx([0.1], rel=0.006)
+    assert [second.completed for second in live.seconds] == [0, *[1] * 10]
+    assert [second.chunks for second in live.seconds] == [0, *[100] * 10]
+    assert live.seconds[1].failed == 1
+    assert live.zero is not None
+
+
+def test_counted_latencies_are_within_a_percent_of_the_exact_ones() -> None:
+    chance = random.Random(4)
+    values = [chance.lognormvariate(-3, 0.8) for _number in range(5000)]
+    counts = LatencyCounts()
+    for start in range(0, 5000, 500):
+        counts.add(values[start : start + 500])
+    exact = Distribution.of(values)
+    assert counts.mean == pytest.approx(exact.mean)
+    assert counts.quantiles(0.5, 0.9, 0.99) == pytest.approx([exact.median, exact.p90, exact.p99], rel=0.01)
+    bars, low, high = counts.bars(10)
+    assert low == pytest.approx(min(values), rel=0.01)
+    assert high == pytest.approx(exact.p99, rel=0.01)
+    assert 0.98 * 5000 <= sum(bars) <= 5000
+    assert bars.index(max(bars)) < 3
+    assert LatencyCounts().quantiles(0.5, 0.9) == [0.0, 0.0]
+    assert LatencyCounts().bars(3) == ([0, 0, 0], 0.0, 0.0)
+    one = LatencyCounts()
+    one.add([0.05])
+    assert sum(one.bars(4)[0]) == 1
+
+
+def test_a_long_run_keeps_fewer_steps_not_fewer_counts() -> None:
+    live = Live()
+    for at in range(2500):
+        live.take(Tick("running", float(at), 1, at))
+    assert live.step == 4
+    assert len(live.seconds) == 625
+    assert sum(second.chunks for second in live.seconds) == 2499
