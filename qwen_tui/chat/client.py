@@ -21,8 +21,10 @@ from qwen_tui.chat.events import (
     Sampling,
     Target,
     TextDelta,
+    TokensDelta,
 )
 from qwen_tui.chat.harmless import encodable
+from qwen_tui.chat.logprobs import read_chat_chances
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.chat.sse import SseDecoder, SseEvent
 
@@ -40,6 +42,7 @@ __all__ = [
     "Target",
     "TextDelta",
     "Timeouts",
+    "TokensDelta",
     "chat_body",
     "stream_chat",
     "stream_request",
@@ -287,6 +290,8 @@ def _read_delta(choice: dict[str, Any], at: float) -> list[Event]:
     text = delta.get("content")
     if isinstance(text, str) and text:
         found.append(TextDelta(encodable(text), at, index))
+    if chances := read_chat_chances(choice.get("logprobs")):
+        found.append(TokensDelta(chances, at, index))
     return found
 
 

@@ -10,8 +10,19 @@ from typing import Any
 from qwen_tui.chat.client import Timeouts, choice_index, stream_request
 from qwen_tui.chat.events import Finished, Target
 from qwen_tui.chat.harmless import encodable
+from qwen_tui.chat.logprobs import TokenChance, read_chances
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.chat.sampling import Sampling
+
+__all__ = [
+    "Completion",
+    "CompletionDelta",
+    "TokenChance",
+    "completion_body",
+    "read_chances",
+    "read_text",
+    "stream_completion",
+]
 
 
 @dataclass(frozen=True)
@@ -22,22 +33,6 @@ class Completion:
     sampling: Sampling = field(default_factory=Sampling)
     echo: bool = False
     suffix: str = ""
-
-
-@dataclass(frozen=True)
-class TokenChance:
-    """One token, and how likely it was. logprob: natural logarithm; None for the first of a prompt.
-
-    alternatives: (token, logprob), the likeliest first.
-    """
-
-    token: str
-    logprob: float | None
-    alternatives: tuple[tuple[str, float], ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        others = [{"token": token, "logprob": logprob} for token, logprob in self.alternatives]
-        return {"token": self.token, "logprob": self.logprob, "alternatives": others}
 
 
 @dataclass(frozen=True)
@@ -84,26 +79,3 @@ def read_text(choice: dict[str, Any], at: float) -> list[CompletionDelta]:
     text = encodable(text) if isinstance(text, str) else ""
     chances = read_chances(choice.get("logprobs"))
     return [CompletionDelta(text, at, choice_index(choice), chances)] if text or chances else []
-
-
-def read_chances(logprobs: Any) -> tuple[TokenChance, ...]:
-    """The tokens in a completion's `logprobs` (the lists `tokens`, `token_logprobs`, `top_logprobs`)."""
-    if not isinstance(logprobs, dict) or not isinstance(logprobs.get("tokens"), list):
-        return ()
-    tokens, chances, others = (logprobs.get(key) or [] for key in ("tokens", "token_logprobs", "top_logprobs"))
-    found = []
-    for number, token in enumerate(tokens):
-        if not isinstance(token, str):
-            continue
-        chance = chances[number] if isinstance(chances, list) and number < len(chances) else None
-        more = others[number] if isinstance(others, list) and number < len(others) else None
-        pairs = [
-            (encodable(other), float(value))
-            for other, value in (more.items() if isinstance(more, dict) else ())
-            if isinstance(value, int | float)
-        ]
-        pairs.sort(key=lambda pair: -pair[1])
-        found.append(
-            TokenChance(encodable(token), float(chance) if isinstance(chance, int | float) else None, tuple(pairs))
-        )
-    return tuple(found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qwen_tui.chat.logprobs import TokenChance
 from qwen_tui.chat.sampling import Sampling
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Sampling",
     "Target",
     "TextDelta",
+    "TokensDelta",
     "ToolCall",
     "ToolCallDelta",
 ]
@@ -98,6 +100,15 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True)
+class TokensDelta:
+    """How likely the tokens that just came were, thinking and text alike, where logprobs were asked for."""
+
+    chances: tuple[TokenChance, ...]
+    at: float
+    index: int = 0
+
+
+@dataclass(frozen=True)
 class ReplyFigures:
     """The measurements of one reply.
 
@@ -137,4 +148,4 @@ class Finished:
     figures: ReplyFigures
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished
+Event = TextDelta | ReasoningDelta | ToolCallDelta | TokensDelta | Finished

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
-from qwen_tui.chat.events import Finished, Message, ReasoningDelta, Sampling, Target, TextDelta
+from qwen_tui.chat.events import Finished, Message, ReasoningDelta, Sampling, Target, TextDelta, TokensDelta
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.i18n import _
@@ -157,6 +157,8 @@ class ChatSession:
                 elif isinstance(event, ReasoningDelta):
                     reply.reasoning += event.text
                     reply.state = ReplyState.STREAMING
+                elif isinstance(event, TokensDelta):
+                    reply.logprobs.extend(event.chances)
                 elif isinstance(event, Finished):
                     conversation.finish(reply, event.figures)
                 self._changed()

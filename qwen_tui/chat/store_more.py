@@ -8,6 +8,7 @@ from typing import Any
 from qwen_tui.chat.attachments import attachment_from
 from qwen_tui.chat.conversation import Conversation, Turn
 from qwen_tui.chat.events import ToolCall
+from qwen_tui.chat.logprobs import from_compact, to_compact
 
 
 def turn_more(turn: Turn) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def turn_more(turn: Turn) -> dict[str, Any]:
         "tool_calls": [[call.id, call.name, call.arguments] for call in turn.tool_calls],
         "tool_call_id": turn.tool_call_id,
         "attachments": turn.attachments,
-        "logprobs": tuple(turn.logprobs),
+        "logprobs": tuple(turn.logprobs),  # for `dumped`: written in another thread
         "reasoning_tokens": turn.reasoning_tokens,
         "reasoning_s": turn.reasoning_s,
         "left_out": turn.left_out,
@@ -34,17 +35,7 @@ def set_turn_more(turn: Turn, column: str | None) -> None:
     turn.reasoning_tokens = more.get("reasoning_tokens")
     turn.reasoning_s = more.get("reasoning_s")
     turn.left_out = more.get("left_out", False)
-    if more.get("logprobs"):
-        from qwen_tui.chat.completions import TokenChance
-
-        turn.logprobs = [
-            TokenChance(
-                chance["token"],
-                chance["logprob"],
-                tuple((other["token"], other["logprob"]) for other in chance["alternatives"]),
-            )
-            for chance in more["logprobs"]
-        ]
+    turn.logprobs = from_compact(more.get("logprobs"))
 
 
 def conversation_more(conversation: Conversation) -> dict[str, Any]:
@@ -62,4 +53,6 @@ def set_conversation_more(conversation: Conversation, column: str | None) -> Non
 def dumped(more: dict[str, Any]) -> str | None:
     """The column as it is written. Escaped to ASCII: a half character in it does no harm."""
     chosen = {name: value for name, value in more.items() if value not in (None, "", [], (), False)}
+    if "logprobs" in chosen:
+        chosen["logprobs"] = to_compact(chosen["logprobs"])
     return json.dumps(chosen, default=lambda value: value.to_json()) if chosen else None
