@@ -67,6 +67,8 @@ class Bench:
         self._machine = machine
         self._generator: Generator | None = None
         self._stopped = False
+        #: What the server and the GPUs do during the run under way, or did in the last one, on the monotonic clock.
+        self.series = Series()
 
     def stop(self) -> None:
         """End the run under way: what is not answered by now counts as stopped."""
@@ -104,6 +106,7 @@ class Bench:
         )
         self._generator = generator
         watcher = Watcher(self._observe, self._machine)
+        self.series = watcher.series
         try:
             async with watcher.watching():
                 generated = await generator.run(bodies, arrivals, on_tick)

@@ -80,10 +80,12 @@ async def sweep(
     by: By,
     on_tick: Callable[[float, Tick], None],
     count: int = 0,
+    on_run: Callable[[Run], None] | None = None,
 ) -> Sweep:
     """Run `plan` at each level, lowest first, each with prompts of its own; ends early when a run is stopped.
 
-    on_tick: called with the level besides. All runs carry one tag. Raises what Bench.run does.
+    on_tick: called with the level besides; on_run: with each run as it ends. All runs carry one tag. Raises what
+    Bench.run does.
     """
     levels = sorted(set(levels))
     tag = f"sweep-{new_id()}"
@@ -100,6 +102,8 @@ async def sweep(
             on_tick(level, tick)
 
         runs.append(await bench.run(one, tell))
+        if on_run is not None:
+            on_run(runs[-1])
         if runs[-1].partial:
             break
     return Sweep(by, levels, runs)

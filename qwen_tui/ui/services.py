@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qwen_tui.server.endpoint_watch import EndpointWatch
     from qwen_tui.server.leftovers import Leftovers
     from qwen_tui.server.watch import Watch
+    from qwen_tui.ui.bench_desk import BenchDesk
     from qwen_tui.ui.model_shelf import ModelShelf
 
 
@@ -78,6 +79,13 @@ class Services:
         return ConversationKeeper(self.chat, self.conversations)
 
     @cached_property
+    def bench(self) -> BenchDesk:
+        """What is measured in this run, whatever room is shown."""
+        from qwen_tui.ui.bench_desk import BenchDesk
+
+        return BenchDesk(self.paths, lambda: self.machine)
+
+    @cached_property
     def machine(self) -> Machine:
         """The GPUs and the host, read when somebody asks."""
         from qwen_tui.hardware.machine import Machine
@@ -121,6 +129,8 @@ class Services:
 
     async def close(self) -> None:
         """Close the connections that were opened."""
+        if "bench" in vars(self):
+            await self.bench.close()
         await self.servers.close()
         if "watch" in vars(self):
             await self.watch.close()
