@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
-import getpass
 import json
 import os
 import signal
@@ -46,23 +44,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     """Do it; 0 done, 130 paused by Ctrl-C. Raises ModelError, UsageError."""
-    from qwen_tui.headless.running import run_interruptible
-    from qwen_tui.models.download_queue import Downloads
+    if arguments.list or arguments.pause or arguments.cancel:
+        return _manage(arguments, paths)
+    if not arguments.model:
+        raise UsageError(_("Which model?"), "", _("`qwen-tui download qwen/Qwen2-7B-Instruct`, for example"))
+    from qwen_tui.models.head_start import HeadStart
     from qwen_tui.models.tokens import Tokens
+
+    request, tokens = _request(arguments), Tokens(paths)
+    _keep_token(tokens, request, arguments)
+    head_start = HeadStart(paths, request)  # now: what is imported below takes as long as these take to come up
+    try:
+        from qwen_tui.headless.running import run_interruptible
+        from qwen_tui.models.download_queue import Downloads
+
+        downloads = Downloads(paths, head_start=head_start)
+        started: list[str] = []
+        return run_interruptible(
+            lambda: _fetch(downloads, tokens, request, arguments, started),
+            lambda: _("Paused. The same command goes on from here") if started else _("Interrupted"),
+        )
+    finally:
+        head_start.close()
+
+
+def _manage(arguments: argparse.Namespace, paths: Paths) -> int:
+    from qwen_tui.models.download_queue import Downloads
 
     downloads = Downloads(paths)
     if arguments.list:
         _print_list(downloads.list(), arguments.json)
         return 0
     if not arguments.model:
-        raise UsageError(_("Which model?"), "", _("`qwen-tui download qwen/Qwen2-7B-Instruct`, for example"))
-    if arguments.pause or arguments.cancel:
-        return asyncio.run(_end(downloads, arguments))
-    started: list[str] = []
-    return run_interruptible(
-        lambda: _fetch(downloads, Tokens(paths), arguments, started),
-        lambda: _("Paused. The same command goes on from here") if started else _("Interrupted"),
-    )
+        raise UsageError(_("Which model?"))
+    import asyncio
+
+    return asyncio.run(_end(downloads, arguments))
 
 
 def _request(arguments: argparse.Namespace) -> DownloadRequest:
@@ -81,12 +98,12 @@ def _request(arguments: argparse.Namespace) -> DownloadRequest:
     )
 
 
-async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Namespace, started: list[str]) -> int:
+async def _fetch(
+    downloads: Downloads, tokens: Tokens, request: DownloadRequest, arguments: argparse.Namespace, started: list[str]
+) -> int:
     """started: gets the id of the download once there is one."""
     from qwen_tui.models.download import refuse_small_disk
 
-    request = _request(arguments)
-    _keep_token(tokens, request, arguments)
     if not arguments.json:
         print(_("Asking the hub for {model}").format(model=request.model), file=sys.stderr)
     plan = await _plan(downloads, tokens, request)
@@ -117,6 +134,8 @@ async def _fetch(downloads: Downloads, tokens: Tokens, arguments: argparse.Names
 
 async def _wait(downloads: Downloads, id: str) -> DownloadState:
     """Show how it goes until it is done. Cancelled, it is paused. Raises ModelError."""
+    import asyncio
+
     from qwen_tui.headless.plain import PlainProgress
     from qwen_tui.models.download import as_progress, follow, result
 
@@ -137,6 +156,9 @@ async def _wait(downloads: Downloads, id: str) -> DownloadState:
 
 async def _plan(downloads: Downloads, tokens: Tokens, request: DownloadRequest) -> DownloadPlan:
     """The plan; where a token is needed and a person is there, it is asked for once."""
+    import asyncio
+    import getpass
+
     from qwen_tui.models.tokens import TokenNeeded
 
     try:

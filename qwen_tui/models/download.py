@@ -49,13 +49,13 @@ async def download_model(
 
 
 async def follow(downloads: Downloads, id: str) -> AsyncIterator[DownloadState]:
-    """How the download is, ten times a second, until nothing works on it any more; the last state comes last."""
+    """How the download is, ten times a second and when its process ends; the last state comes last."""
     while True:
         state = await asyncio.to_thread(downloads.find, id)
         yield state
         if not state.status.is_alive:
             return
-        await asyncio.sleep(_INTERVAL)
+        await downloads.until_ended(id, _INTERVAL)
 
 
 def as_progress(state: DownloadState) -> Progress:

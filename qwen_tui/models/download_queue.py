@@ -9,8 +9,6 @@ import re
 import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,31 +27,33 @@ from qwen_tui.models.download_state import (
     QueueOptions,
 )
 from qwen_tui.models.download_words import listing_error
+from qwen_tui.models.head_start import HeadStart, Listing, ReadyJob
 from qwen_tui.models.hub import is_hub_id
 from qwen_tui.models.tokens import Tokens
 from qwen_tui.paths import Paths, nearest_existing, private_folder
 from qwen_tui.workers import hub_parts, hub_queue
-from qwen_tui.workers.host import FOLDER, run_worker
 
 #: Bytes kept free on the disk beside a model: vLLM writes its compile cache and logs there.
 RESERVE = 1_000_000_000
 _ALREADY_HELD = 3
-#: Seconds for which a plan is good enough to begin with.
-_FRESH = 60.0
 
 
 class Downloads:
     """The queue, as every front end uses it. All state is on the disk, shared by all; in memory is only the last plan.
 
     A method that names a download raises ModelError if there is none of that id. timing: seconds, for tests: "stall",
-    "silent", "patience" (see hub_job).
+    "silent", "patience" (see hub_job). head_start: processes that were started for the first download.
     """
 
-    def __init__(self, paths: Paths, timing: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, paths: Paths, timing: Mapping[str, float] | None = None, head_start: HeadStart | None = None
+    ) -> None:
+        self._paths = paths
         self.folder = paths.state / "downloads"
         self._records = paths.data / "hashes"
         self._tokens = Tokens(paths)
         self._timing = dict(timing or {})
+        self._head_start = head_start
         self._answer: tuple[DownloadRequest, float, dict[str, Any]] | None = None
 
     # -- looking -----------------------------------------------------------------------------------
@@ -80,19 +80,16 @@ class Downloads:
         Raises ModelError, and its subclass tokens.TokenNeeded where a token is missing or refused.
         """
         _refuse_bad(request)
-        private_folder(self.folder)
-        log = self.folder / "plan.log"
-        log.unlink(missing_ok=True)
-        question = {
-            **request.to_json(),
-            "cache_dir": str(request.cache.absolute()),
-            "token_file": str(self._tokens.file(request.hub_facts, request.endpoint)),
-        }
+        listing = self._head_start.take_listing(request) if self._head_start is not None else None
+        with _disk_explained(self.folder):
+            listing = listing or Listing(self._paths, request)
         try:
-            answer = await run_worker(Path(sys.executable), "hub_list.py", question, log)
+            answer = await asyncio.to_thread(listing.answer)
         except WorkerError as error:
             raise listing_error(error.title, error.why, request) from None
-        self._answer = (request, time.monotonic(), answer)
+        finally:
+            listing.stop()
+        self._answer = (request, time.time(), answer)
         return await asyncio.to_thread(_plan_of, request, answer)
 
     # -- doing -------------------------------------------------------------------------------------
@@ -117,11 +114,10 @@ class Downloads:
         with _disk_explained(job):
             private_folder(job)
             self._write_request(job, request)
-            self._hand_over(job, request)
             with hub_queue.queue_locked(self.folder):
                 others = [other for other in hub_queue.order(self.folder) if other != id]
                 hub_queue.write_json(self.folder / "order.json", {"order": [*others, id]})
-            await self._launch(job)
+            await self._launch(job, request)
         return id
 
     async def pause(self, id: str) -> None:
@@ -140,7 +136,7 @@ class Downloads:
         job = self.folder / id
         with _disk_explained(job):
             self._write_request(job, state.request)  # the settings may be others by now
-            await self._launch(job)
+            await self._launch(job, state.request)
 
     async def cancel(self, id: str, *, delete_files: bool = False) -> int:
         """Stop it for good and delete its unfinished files; the bytes freed.
@@ -199,30 +195,42 @@ class Downloads:
         }
         hub_queue.write_json(job / "request.json", launch)
 
-    def _hand_over(self, job: Path, request: DownloadRequest) -> None:
-        """Give the job the hub's answer to the plan that was just made, so that it need not ask again.
+    async def _launch(self, job: Path, request: DownloadRequest | None = None) -> None:
+        """Start the job's process; returns when it holds the job's lock. Raises ModelError.
 
-        Not where a token was used: then it has to be asked for again, as it is never written down.
+        It is told the hub's answer to the plan that was just made, over a pipe, so that it need not ask again.
         """
-        if self._answer is None:
-            return
-        asked, at, answer = self._answer
-        if asked == request and time.monotonic() - at < _FRESH and answer.get("is_open"):
-            hub_queue.write_json(job / "answer.json", answer)
-
-    async def _launch(self, job: Path) -> None:
-        """Start the job's process; returns when it holds the job's lock. Raises ModelError."""
         (job / "control.json").unlink(missing_ok=True)
-        log = os.open(job / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, str(FOLDER / "hub_job.py"), str(job),
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/",
-            )  # fmt: skip
-        finally:
-            os.close(log)
-        if await process.wait() not in (0, _ALREADY_HELD):
+        answer: dict[str, Any] = {}
+        answered_at = 0.0
+        if self._answer is not None and self._answer[0] == request:
+            _request, answered_at, answer = self._answer
+        self._answer = None
+        process = self._head_start.take_job() if self._head_start is not None else None
+        status = await asyncio.to_thread((process or ReadyJob()).begin, job, answer, answered_at)
+        if status not in (0, _ALREADY_HELD):
             raise ModelError(_("The download could not be started"), "", _("See {log}").format(log=job / "log"))
+
+    async def until_ended(self, id: str, longest: float) -> None:
+        """Wait until the download's process has ended, or for `longest` seconds."""
+        job = self.folder / id
+        pid = hub_queue.read_json(job / "state.json").get("pid")
+        descriptor = -1
+        if isinstance(pid, int) and hub_queue.is_job(pid, job):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                descriptor = os.pidfd_open(pid)
+        if descriptor < 0:
+            await asyncio.sleep(longest)
+            return
+        loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(descriptor, has_ended.set)
+        try:
+            await asyncio.wait_for(has_ended.wait(), longest)
+        except asyncio.TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     async def _stop(self, job: Path, want: str, grace: float = 5.0) -> None:
         """End the job's process: asked first, then killed."""

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +160,8 @@ def make_link(link: Path, target: Path) -> None:
     try:
         temporary.symlink_to(words)
     except OSError:
+        import shutil
+
         shutil.copyfile(target, temporary)
     temporary.replace(link)
 

@@ -11,17 +11,23 @@ import base64
 import contextlib
 import os
 import socket
-import ssl
-import urllib.request
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urljoin, urlsplit
+
+if TYPE_CHECKING:
+    import ssl
 
 _HEAD_LIMIT = 262_144
 #: Little, so that most of the body is read straight to where it belongs.
 _HEAD_READ = 2048
 _TCP_WINDOW_CLAMP = 10  # linux/tcp.h; the socket module has no name for it
-#: Bytes on their way per connection: what a killed process loses of them. Enough for 100 MB/s at 20 ms.
-_WINDOW = 2 * 1024 * 1024
+#: Bytes on their way per connection, which a killed process loses: enough for so many a second, within bounds.
+_FASTEST = 100_000_000
+_LEAST_WINDOW, _MOST_WINDOW = 512 * 1024, 2 * 1024 * 1024
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 8
 _ESCAPED_ALREADY = "!#$%&'()*+,/:;=?@[]~"
@@ -84,7 +90,12 @@ class Site:
 
 
 def tls_context() -> ssl.SSLContext:
-    """The usual checks. Authorities: what REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, the system's, certifi's."""
+    """The usual checks. Authorities: what REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, the system's, certifi's.
+
+    Takes some hundredths of a second, and so does the import: only where there is an https address.
+    """
+    import ssl
+
     named = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     context = ssl.create_default_context(cafile=named or None)
     if not named and not context.cert_store_stats()["x509_ca"] and not os.environ.get("SSL_CERT_DIR"):
@@ -100,8 +111,9 @@ def _explained(error: OSError) -> Trouble:
     """What a socket's error means."""
     if isinstance(error, (socket.timeout, TimeoutError)):
         return Trouble("silent")
-    if isinstance(error, ssl.SSLError):
-        return Trouble("tls", error.reason or str(error))
+    ssl = sys.modules.get("ssl")
+    if ssl is not None and isinstance(error, ssl.SSLError):
+        return Trouble("tls", getattr(error, "reason", "") or str(error))
     if isinstance(error, socket.gaierror):
         return Trouble("dns", error.strerror or "")
     if isinstance(error, ConnectionRefusedError):
@@ -112,9 +124,12 @@ def _explained(error: OSError) -> Trouble:
 
 
 class Connection:
-    """One connection, kept open between requests. Not for several threads at once."""
+    """One connection, kept open between requests. Not for several threads at once.
 
-    def __init__(self, site: Site, context: ssl.SSLContext, timeout: float) -> None:
+    context: gives what `tls_context` makes, and is called where it is needed.
+    """
+
+    def __init__(self, site: Site, context: Callable[[], ssl.SSLContext], timeout: float) -> None:
         self.site = site
         self.is_used = False
         self._timeout = timeout
@@ -127,6 +142,10 @@ class Connection:
         self._proxy = self._find_proxy()
 
     def _find_proxy(self) -> str:
+        if not any(name.lower().endswith("_proxy") for name in os.environ):
+            return ""
+        import urllib.request
+
         if urllib.request.proxy_bypass(self.site.host):
             return ""
         proxies = urllib.request.getproxies()
@@ -147,18 +166,20 @@ class Connection:
             if proxy.scheme not in ("http", "https") or not proxy.hostname:
                 raise Trouble("proxy", f"{proxy.scheme} proxies are not supported")
             target = (proxy.hostname, proxy.port or (443 if proxy.scheme == "https" else 8080))
+        began = time.monotonic()
         raw: socket.socket | ssl.SSLSocket = socket.create_connection(target, min(self._timeout, 10.0))
+        window = int((time.monotonic() - began) * _FASTEST)  # connecting takes one way there and back
         try:
             raw.settimeout(self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with contextlib.suppress(OSError):
-                raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WINDOW)
+                raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, min(_MOST_WINDOW, max(_LEAST_WINDOW, window)))
             if self._proxy.startswith("https:"):
-                raw = self._context.wrap_socket(raw, server_hostname=target[0])
+                raw = self._context().wrap_socket(raw, server_hostname=target[0])
             if self.site.scheme == "https":
                 if self._proxy:
                     self._tunnel(raw)
-                raw = self._context.wrap_socket(raw, server_hostname=self.site.host)
+                raw = self._context().wrap_socket(raw, server_hostname=self.site.host)
         except BaseException:
             raw.close()
             raise
@@ -327,7 +348,7 @@ class Client:
     home: Site
     authorization: dict[str, str]
     timeout: float
-    context: ssl.SSLContext
+    context: Callable[[], ssl.SSLContext]
     _connections: dict[str, tuple[Connection, str]] = field(default_factory=dict)
     _moved: dict[str, str] = field(default_factory=dict)
 

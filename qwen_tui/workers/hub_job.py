@@ -1,34 +1,34 @@
 """One download: waits for its turn, asks the hub, fetches, checks. Goes on when whoever started it is gone.
 
-Called with the job's folder (see hub_queue). Ends at once and leaves a process of its own behind, which holds the
-job's lock; status 3 if another one does. SIGTERM stops it; what it has by then is kept. It says what happens in codes:
-putting them into words is for whoever shows them. The token never leaves memory: hub_list gives it over a pipe.
+Reads one line, JSON, from its standard input: {"job": its folder (see hub_queue), "answer": what hub_list answered just
+now, or {}, "answered_at": Unix time}. So it can be started before its job is known, and be ready by then; without a
+line it ends. Ends at once and leaves a process of its own behind, which holds the job's lock; status 3 if another one
+does. SIGTERM stops it; what it has by then is kept. It says what happens in codes: putting them into words is for
+whoever shows them. The token never leaves memory: it comes over pipes only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
-import shutil
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qwen_tui.workers import hub_http, hub_queue
-    from qwen_tui.workers.hub_ask import ask_hub
     from qwen_tui.workers.hub_fetch import Fetcher
     from qwen_tui.workers.hub_files import Failure, File, disk_failure, make_link
     from qwen_tui.workers.hub_record import Record
 else:
     import hub_http
     import hub_queue
-    from hub_ask import ask_hub
     from hub_fetch import Fetcher
     from hub_files import Failure, File, disk_failure, make_link
     from hub_record import Record
@@ -59,8 +59,9 @@ class _StoppedError(Exception):
 class Job:
     """The download in one folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, answer: dict[str, Any], answered_at: float) -> None:
         self.folder = folder
+        self.answer, self.answered_at = answer, answered_at
         self.launch = hub_queue.read_json(folder / "request.json")
         self.request: dict[str, Any] = self.launch["request"]
         timing = self.launch.get("timing", {})
@@ -165,18 +166,17 @@ class Job:
         return plan
 
     def take_answer(self) -> dict[str, Any]:
-        """The hub's answer to whoever started this just now, once; {} if there is none, or one that is old."""
-        file = self.folder / "answer.json"
-        try:
-            is_fresh = time.time() - file.stat().st_mtime < FRESH
-        except OSError:
-            return {}
-        answer = hub_queue.read_json(file) if is_fresh else {}
-        file.unlink()
-        return answer
+        """The hub's answer to whoever started this, once; {} if there is none, or one that is old by now."""
+        answer, self.answer = self.answer, {}
+        return answer if time.time() - self.answered_at < FRESH else {}
 
     def ask(self, waited: float = 0.0) -> dict[str, Any]:
         """Ask the hub once. waited: seconds of earlier tries. Raises Failure, _StoppedError."""
+        if TYPE_CHECKING:
+            from qwen_tui.workers.hub_ask import ask_hub
+        else:
+            from hub_ask import ask_hub  # here: most downloads begin with an answer
+
         request = {
             **self.request,
             "cache_dir": self.launch["cache_dir"],
@@ -199,7 +199,7 @@ class Job:
         place = folder
         while not place.exists():
             place = place.parent
-        free, reserve = shutil.disk_usage(place).free, int(self.launch.get("reserve", 0))
+        free, reserve = _free(place), int(self.launch.get("reserve", 0))
         if missing and free < missing + reserve:
             raise Failure("no_room", needed=missing + reserve, free=free, path=str(folder))
 
@@ -225,7 +225,7 @@ class Job:
                 make_link(Path(links[file.name]), file.target)
             record.add(file.name, file.target, file.identity)
 
-        context = hub_http.tls_context()
+        context = functools.cache(hub_http.tls_context)
         home = hub_http.Site.of(files[0].url)
         fetcher = Fetcher(
             _once_each(files),
@@ -328,16 +328,43 @@ def _once_each(files: list[File]) -> list[File]:
     return list(first.values())
 
 
+def _free(folder: Path) -> int:
+    """Free bytes of its disk."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _write_into(log: Path) -> None:
+    """Have the standard outputs go into `log`, and let go of the pipe."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (descriptor, 1), (descriptor, 2)):
+        os.dup2(source, target)
+    os.close(descriptor)
+    os.close(nothing)
+
+
+def _print_trace() -> None:
+    import traceback  # here: most downloads need none
+
+    traceback.print_exc()
+
+
 def _quietly(work: Any) -> None:
     with contextlib.suppress(Failure):
         work()
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    line = sys.stdin.buffer.readline()
+    if not line.endswith(b"\n"):
+        return  # whoever got it ready has no job for it
+    order = json.loads(line)
+    folder = Path(order["job"])
+    _write_into(folder / "log")
     if hub_queue.take_job(folder) is None:
         raise SystemExit(ALREADY_HELD)
-    job = Job(folder)
+    job = Job(folder, order["answer"], order["answered_at"])
     signal.signal(signal.SIGTERM, lambda _number, _frame: job.stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -351,14 +378,14 @@ def main() -> None:
     except _StoppedError:
         job.end_stopped()
     except Failure as failure:
-        traceback.print_exc()
+        _print_trace()
         job.end("failed", problem={"code": failure.code, **failure.details})
     except OSError as error:
-        traceback.print_exc()
+        _print_trace()
         full = disk_failure(error, Path(error.filename or folder))
         job.end("failed", problem={"code": full.code, **full.details})
     except Exception as error:  # noqa: BLE001 - whatever it was, it must be seen
-        traceback.print_exc()
+        _print_trace()
         job.end("failed", problem={"code": "bug", "why": repr(error)})
     finally:
         sys.stderr.flush()

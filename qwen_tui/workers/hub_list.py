@@ -4,15 +4,19 @@ Runs under qwen-tui's interpreter. Request: {"hub", "model", "revision", "cache_
 "token_file", "with_authorization"}. Result: {"folder", "commit", "files": [{"name", "url", "target", "link", "size",
 "identity", "present"}], "left_out", "refs", "authorization"}. Empty texts mean the hub's defaults. target: the file
 with the bytes. link: a symbolic link to be made to it, or empty. identity: "sha256:…" or "git:…", or empty. present:
-bytes on the disk. refs: {file: text} to be written at the end. authorization: headers, if asked for, else {}. is_open:
-no token was used.
+bytes on the disk. refs: {file: text} to be written at the end. authorization: headers, if asked for, else {}.
 """
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import importlib.util
 import os
 import re
+import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +36,12 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     ask = _huggingface if request["hub"] == "huggingface" else _modelscope
     answer = ask(request, token)
     chosen = [file for file in answer["files"] if _is_wanted(file["name"], request)]
+    names: dict[str, set[str]] = {}
     for file in chosen:
         _refuse_outside(file["name"])
-        file["present"] = _present(file)
+        file["present"] = _present(file, names)
     answer["left_out"] = len(answer["files"]) - len(chosen)
     answer["files"] = chosen
-    answer["is_open"] = not answer["authorization"]
     if not request.get("with_authorization"):
         answer["authorization"] = {}
     return answer
@@ -69,7 +73,16 @@ def _identity(kind: str, digest: str | None) -> str:
     return f"{kind}:{digest.lower()}" if digest and re.fullmatch(rf"[0-9a-fA-F]{{{length}}}", digest) else ""
 
 
-def _present(file: dict[str, Any]) -> int:
+def _present(file: dict[str, Any], folders: dict[str, set[str]]) -> int:
+    """folders: the names in each folder, read once: a thousand files are looked for in it."""
+    place, name = os.path.split(file["target"])
+    if place not in folders:
+        try:
+            folders[place] = set(os.listdir(place))  # noqa: PTH208
+        except OSError:
+            folders[place] = set()
+    if not folders[place].intersection((name, name + hub_parts.SUFFIX, name + hub_parts.CLIENTS_SUFFIX)):
+        return 0
     target, size = Path(file["target"]), int(file["size"])
     try:
         if target.stat().st_size == size:
@@ -84,35 +97,85 @@ def _present(file: dict[str, Any]) -> int:
 
 def _modelscope(request: dict[str, Any], token: str) -> dict[str, Any]:
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from modelscope_hub import HubApi
-
     model, revision = request["model"], request.get("revision") or "master"
-    api = HubApi(endpoint=request.get("endpoint") or None, token=token or None)
-    if not request.get("endpoint"):
-        # The client knows two sites, and asks which of them has the model.
-        api = HubApi(endpoint=api.resolve_endpoint_for_read(model), token=token or None)
-    entries = api.list_repo_files(model, "model", revision=revision, recursive=True)
-    names = [str(entry.path) for entry in entries if str(entry.path)]
+    client, entries = _modelscope_listing(request.get("endpoint") or "", model, revision, token)
+    found = [_modelscope_entry(entry) for entry in entries]
     # Folders are listed too, and the answer does not always say which ones they are.
-    folders = {name[:end] for name in names for end, character in enumerate(name) if character == "/"}
+    folders = {name[:end] for name, *_rest in found for end, character in enumerate(name) if character == "/"}
     folder = _modelscope_folder(Path(request["cache_dir"]), model, revision)
-    legacy = api.legacy
     files = [
         {
-            "name": entry.path,
-            "url": legacy.get_download_url(model, "model", entry.path, revision),
-            "target": str(folder / entry.path),
+            "name": name,
+            "url": client.get_download_url(model, "model", name, revision),
+            "target": f"{folder}/{name}",
             "link": "",
-            "size": int(entry.size or 0),
-            "identity": _identity("sha256", entry.sha256),
+            "size": size,
+            "identity": _identity("sha256", digest),
         }
-        for entry in entries
-        if entry.path and entry.path not in folders and entry.type != "tree"
+        for name, size, digest, kind in found
+        if name and name not in folders and kind != "tree"
     ]
-    known = legacy.token or ""
+    known = client.token or ""
     # As the client does it: the older part of the hub reads the cookie, the newer one the header.
     authorization = {"Authorization": f"Bearer {known}", "Cookie": f"m_session_id={known}"} if known else {}
     return {"folder": str(folder), "commit": revision, "files": files, "refs": {}, "authorization": authorization}
+
+
+def _modelscope_listing(endpoint: str, model: str, revision: str, token: str) -> tuple[Any, list[dict[str, Any]]]:
+    """The client that answers for the hub which has the model, and the hub's entries."""
+    with _parts_of("modelscope_hub"):
+        from modelscope_hub._legacy_api import LegacyClient
+        from modelscope_hub.config import HubConfig, get_default_config
+        from modelscope_hub.errors import NotExistError
+        from modelscope_hub.version import __version__
+
+    config = get_default_config()
+    chosen = HubConfig.normalize_endpoint(endpoint) if endpoint else config.endpoint or ""
+    is_chosen = bool(endpoint) or config._endpoint_overridden
+    # Told its own name: else the client starts a program to find out what to call the processor.
+    client = LegacyClient(token or config.token, chosen, user_agent=f"modelscope_hub/{__version__} qwen-tui")
+    try:
+        if is_chosen or not os.environ.get("MODELSCOPE_PREFER_AI_SITE"):
+            return client, client.list_repo_files(model, "model", revision=revision)
+    except NotExistError:
+        if is_chosen:
+            raise
+    from modelscope_hub import HubApi
+
+    # The client knows two sites, and asks which of them has the model.
+    api = HubApi(endpoint=HubApi(token=token or None).resolve_endpoint_for_read(model), token=token or None)
+    return api.legacy, api.legacy.list_repo_files(model, "model", revision=revision)
+
+
+@contextlib.contextmanager
+def _parts_of(package: str) -> Iterator[None]:
+    """Import single modules of `package` without all of the rest, which its __init__ imports and a listing never uses.
+
+    That takes as long as the whole listing from a near hub. Afterwards the package is as if never imported.
+    """
+    spec = importlib.util.find_spec(package)
+    if package in sys.modules or spec is None:
+        yield
+        return
+    empty = types.ModuleType(package)
+    empty.__path__ = list(spec.submodule_search_locations or ())
+    sys.modules[package] = empty
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
+def _modelscope_entry(entry: dict[str, Any]) -> tuple[str, int, str, str]:
+    """Name, size, SHA-256 and type, in either spelling that the hub uses (see modelscope_hub's list_repo_files)."""
+    name = entry.get("Path") or entry.get("path") or entry.get("Name") or ""
+    size = int(entry.get("Size") or entry.get("size") or 0)
+    return (
+        str(name),
+        size,
+        entry.get("Sha256") or entry.get("sha256") or "",
+        entry.get("Type") or entry.get("type") or "",
+    )
 
 
 def _modelscope_folder(cache: Path, model: str, revision: str) -> Path:

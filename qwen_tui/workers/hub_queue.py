@@ -128,8 +128,16 @@ def may_run(downloads: Path, job: str) -> bool:
 
 def is_job(pid: int, job: Path) -> bool:
     """Whether the process `pid` is the one that works on `job`, and not another that has its number by now."""
+    lock = os.path.realpath(job / "job.lock")
+    folder = f"/proc/{pid}/fd"
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        if b"hub_job.py" not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return False
+        descriptors = os.listdir(folder)  # noqa: PTH208
     except OSError:
         return False
-    return os.fsencode(job) in words
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            if os.readlink(f"{folder}/{descriptor}") == lock:  # noqa: PTH115
+                return True
+    return False

@@ -58,7 +58,7 @@ def files_of(hub: FakeHub, folder: Path, hashes: dict[str, str] | None = None) -
 def fetcher_of(
     hub: FakeHub, files: list[Any], *, timeout: float = 5.0, connections: int = 3, token: str = "", known: bool = False
 ) -> Any:
-    context = hub_http.tls_context()
+    context = hub_http.tls_context
     home = hub_http.Site.of(hub.url)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return hub_fetch.Fetcher(

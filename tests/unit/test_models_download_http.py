@@ -83,7 +83,7 @@ def serve(servers: list[Server], *answers: bytes | None) -> Server:
 
 
 def client(home: str, timeout: float = 5.0) -> hub_http.Client:
-    return hub_http.Client(hub_http.Site.of(home), {"Authorization": "Bearer secret"}, timeout, hub_http.tls_context())
+    return hub_http.Client(hub_http.Site.of(home), {"Authorization": "Bearer secret"}, timeout, hub_http.tls_context)
 
 
 def body(connection: hub_http.Connection) -> bytes:
