@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,9 @@ TOPICS: dict[str, str] = {
     "files": N_("Open files"),
     "disk": N_("Disk"),
 }
+
+#: Topics whose answer is another once a server that runs has been stopped.
+_HELD = ("port", "memory")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,10 @@ class Plan:
     def can_start(self) -> bool:
         """Whether nothing is known that would make the start fail."""
         return self.level != "stop"
+
+    def before_stop(self) -> Plan:
+        """What this plan says already while the server that it is to replace runs: nothing of what that one holds."""
+        return replace(self, lines=tuple(line for line in self.lines if line.topic not in _HELD))
 
     def to_json(self) -> dict[str, Any]:
         return {

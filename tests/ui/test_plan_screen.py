@@ -15,7 +15,7 @@ from qwen_tui.ui.screens.plan import PlanScreen
 from qwen_tui.ui.screens.server_form import ServerForm
 from qwen_tui.ui.services import Services
 
-from .conftest import running, stopped, wait_until, with_servers
+from .conftest import ready, running, stopped, wait_until, with_servers
 from .looking import SMALL, WIDE, Snapshot, open_form, picture, plans, shown, text_of
 
 __all__ = ["plans"]  # a fixture of every test here
@@ -91,3 +91,35 @@ async def test_the_form_says_beside_itself_what_the_plan_found_and_takes_its_cha
         await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
         await wait_until(pilot, lambda: app.screen.query_one("#field-port", Input).value == "8001")
         assert fake.calls == []
+
+
+async def test_a_running_server_is_not_stopped_for_an_edit_that_would_fail(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(spec: ServerSpec, *_args: object, **_options: object) -> Plan:
+        lines = [PlanLine("stop", "port", "its own"), PlanLine("stop", "memory", "its own")]
+        if spec.max_model_len == 8192:
+            change = Change("max model len 4096", fields={"max_model_len": 4096})
+            lines.append(PlanLine("stop", "context", "longer than the model's", "", change))
+        return Plan(spec, tuple(lines), 0.12)
+
+    monkeypatch.setattr("qwen_tui.ui.screens.plan.make_plan", fails)
+    spec = ServerSpec("a", "qwen/A", max_model_len=2048)
+    fake = with_servers(services, ready("a", spec=spec))
+    async with running(services) as (app, pilot):
+        await open_form(app, pilot, "e")
+        app.screen.query_one("#field-max_model_len", Input).value = "8192"
+        await wait_until(pilot, lambda: "Context: longer" in text_of(app, "#verdict"))
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: isinstance(app.screen, PlanScreen))
+        await wait_until(pilot, lambda: "longer than the model's" in shown(app))
+        assert "its own" not in shown(app)
+        await pilot.press("1")
+        await wait_until(pilot, lambda: "nothing stands in the way" in shown(app))
+        assert fake.calls == []
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: isinstance(app.screen, Confirm))  # whether to stop it
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: isinstance(app.screen, ServerForm))
+        await wait_until(pilot, lambda: app.screen.query_one("#field-max_model_len", Input).value == "4096")
+    assert [name for name, _what in fake.calls] == ["close"]

@@ -37,10 +37,21 @@ LOOK: dict[Level, tuple[str, str, str]] = {
 _MOST_CHANGES = 9
 
 
-async def plan_of(spec: ServerSpec, engine: Engine, paths: Paths, schema: ArgumentSchema | None = None) -> Plan:
-    """The plan of `spec`, made in a thread; with the Ray cluster where it needs one."""
+async def plan_of(
+    spec: ServerSpec,
+    engine: Engine,
+    paths: Paths,
+    schema: ArgumentSchema | None = None,
+    *,
+    before_stop: bool = False,
+) -> Plan:
+    """The plan of `spec`, made in a thread; with the Ray cluster where it needs one.
+
+    before_stop: a server that runs still is stopped for it: what that one holds counts as free.
+    """
     plan = await asyncio.to_thread(make_plan, spec, engine, paths, schema=schema)
-    return await asyncio.to_thread(with_ray, plan, engine)
+    plan = await asyncio.to_thread(with_ray, plan, engine)
+    return plan.before_stop() if before_stop else plan
 
 
 def verdict(plan: Plan) -> Content:
@@ -90,8 +101,11 @@ class PlanScreen(ModalScreen[PlanAnswer], inherit_bindings=False):
         Binding("escape", "cancel", N_("cancel"), id="plan.cancel", group=DO),
     ]  # fmt: skip
 
-    def __init__(self, plan: Plan, engine: Engine, schema: ArgumentSchema | None = None) -> None:
+    def __init__(
+        self, plan: Plan, engine: Engine, schema: ArgumentSchema | None = None, *, before_stop: bool = False
+    ) -> None:
         super().__init__()
+        self._before_stop = before_stop
         self._plan = plan
         self._engine = engine
         self._schema = schema
@@ -186,7 +200,7 @@ class PlanScreen(ModalScreen[PlanAnswer], inherit_bindings=False):
     async def _plan_again(self, spec: ServerSpec) -> None:
         services = cast("QwenApp", self.app).services
         try:
-            self._plan = await plan_of(spec, self._engine, services.paths, self._schema)
+            self._plan = await plan_of(spec, self._engine, services.paths, self._schema, before_stop=self._before_stop)
         finally:
             self._is_checking = False
         if not self.is_attached:

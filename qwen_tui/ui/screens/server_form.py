@@ -244,12 +244,13 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
         self._draw()
 
     async def _make_verdict(self, engine: Engine) -> None:
-        is_alive = self._edit is not None and self._edit.state.is_alive
-        if self._errors or is_alive:
-            return  # what it runs on is not free for the plan
+        if self._errors:
+            return
         from qwen_tui.ui.screens.plan import plan_of, verdict
 
-        plan = await plan_of(self._read.spec, engine, self._qwen.services.paths, self._engine.schema)
+        is_alive = self._edit is not None and self._edit.state.is_alive
+        paths, schema = self._qwen.services.paths, self._engine.schema
+        plan = await plan_of(self._read.spec, engine, paths, schema, before_stop=is_alive)
         if self.is_attached:
             self._verdict = verdict(plan)
             self._draw()
@@ -319,16 +320,19 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
             self.run_worker(self._start(self._read.spec), group="start")
 
     async def _start(self, spec: ServerSpec) -> None:
-        from qwen_tui.ui.screens.starting import plan_and_start
+        from qwen_tui.ui.screens.starting import plan_and_start, plan_before_stop
         from qwen_tui.ui.screens.stopping import ask_and_stop
 
+        asked = spec
         try:
             await self._engine.find(self._qwen.services, self._read.engine)
             self._draw_engine()
             if self._engine.engine is None:
                 return  # the form says so
             if self._edit is not None and self._edit.state.is_alive:
-                if not await ask_and_stop(self._qwen, self._edit):
+                answer = await plan_before_stop(self._qwen, spec, self._engine.engine, self._engine.schema)
+                spec = answer.spec
+                if answer.action != "start" or not await ask_and_stop(self._qwen, self._edit):
                     return
                 self._edit = self._qwen.services.servers.get(self._edit.name)
             self._set("#trouble", Content.styled(_("starting…"), "$foreground-muted"))
@@ -340,10 +344,11 @@ class ServerForm(ModalScreen[str | None], inherit_bindings=False):
                 self.dismiss(outcome.name)
                 return
             self._set("#trouble", Content(""))
-            if outcome.spec != spec:
-                self._fill(state_of_spec(outcome.spec, self._read.engine))
+            spec = outcome.spec
         finally:
             self._starting = False
+            if self.is_attached and spec != asked:
+                self._fill(state_of_spec(spec, self._read.engine))
 
     def action_flags(self) -> None:
         self.run_worker(self._choose_flags(), group="flags", exclusive=True)

@@ -13,6 +13,7 @@ from qwen_tui.server.spec import ServerSpec
 
 if TYPE_CHECKING:
     from qwen_tui.ui.app import QwenApp
+    from qwen_tui.ui.screens.plan import PlanAnswer
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,18 @@ class Outcome:
     name: str | None
     spec: ServerSpec
     edit: bool = False
+
+
+async def plan_before_stop(
+    qwen: QwenApp, spec: ServerSpec, engine: Engine, schema: ArgumentSchema | None = None
+) -> PlanAnswer:
+    """Before a server is stopped for `spec`: ask if it would fail even with all that this server holds. In a worker."""
+    from qwen_tui.ui.screens.plan import PlanAnswer, PlanScreen, plan_of
+
+    plan = await plan_of(spec, engine, qwen.services.paths, schema, before_stop=True)
+    if plan.can_start:
+        return PlanAnswer("start", spec)
+    return await qwen.push_screen_wait(PlanScreen(plan, engine, schema, before_stop=True))
 
 
 async def plan_and_start(
