@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from qwen_tui.chat import failures
+from qwen_tui.chat.delta import Thinking, choice_index, read_delta
 from qwen_tui.chat.events import (
     Event,
     Finished,
@@ -24,7 +25,6 @@ from qwen_tui.chat.events import (
     TokensDelta,
 )
 from qwen_tui.chat.harmless import encodable
-from qwen_tui.chat.logprobs import read_chat_chances
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.chat.sse import SseDecoder, SseEvent
 
@@ -44,6 +44,8 @@ __all__ = [
     "Timeouts",
     "TokensDelta",
     "chat_body",
+    "choice_index",
+    "message_body",
     "stream_chat",
     "stream_request",
 ]
@@ -85,10 +87,14 @@ async def stream_chat(
     """
     body = chat_body(target, messages, sampling or Sampling(), stream=True, more=more)
     meter = meter or ReplyMeter()
-    reply = stream_request(target, "chat/completions", body, _read_delta, meter=meter, timeouts=timeouts)
+    thinking = Thinking()
+    reply = stream_request(target, "chat/completions", body, read_delta, meter=meter, timeouts=timeouts)
     async with contextlib.aclosing(reply) as events:
         async for event in events:
-            yield event
+            for part in thinking.told_apart(event):
+                yield part
+    for part in thinking.rest():
+        yield part
     yield Finished(meter.figures())
 
 
@@ -255,48 +261,20 @@ def _take(
         raise error
     usage = body.get("usage")
     if isinstance(usage, dict):
-        meter.prompt_tokens = _count(usage.get("prompt_tokens"), meter.prompt_tokens)
-        meter.completion_tokens = _count(usage.get("completion_tokens"), meter.completion_tokens)
+        meter.usage(usage)
     choices = body.get("choices")
     found: list[Piece] = []
     for choice in choices if isinstance(choices, list) else ():
         if not isinstance(choice, dict):
             continue
+        index = choice_index(choice)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str) and reason and (choice_index(choice) == 0 or not meter.finish_reason):
-            meter.finish_reason = reason
+        if isinstance(reason, str) and reason:
+            meter.ended(reason, index)
         pieces = read_choice(choice, at)
         found += pieces
-        meter.choice(at, bool(pieces))
+        meter.choice(at, bool(pieces), index)
     return found
-
-
-def choice_index(choice: dict[str, Any]) -> int:
-    """Of which answer a choice is; 0 where the server does not say."""
-    index = choice.get("index")
-    return index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else 0
-
-
-def _read_delta(choice: dict[str, Any], at: float) -> list[Event]:
-    """What one choice of a chat's chunk carries."""
-    delta = choice.get("delta")
-    delta = delta if isinstance(delta, dict) else {}
-    index = choice_index(choice)
-    found: list[Event] = []
-    # vLLM's name was `reasoning_content`, newer ones say `reasoning`; some servers send both.
-    thought = delta.get("reasoning_content") or delta.get("reasoning")
-    if isinstance(thought, str) and thought:
-        found.append(ReasoningDelta(encodable(thought), at, index))
-    text = delta.get("content")
-    if isinstance(text, str) and text:
-        found.append(TextDelta(encodable(text), at, index))
-    if chances := read_chat_chances(choice.get("logprobs")):
-        found.append(TokensDelta(chances, at, index))
-    return found
-
-
-def _count(value: Any, before: int | None) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else before
 
 
 async def _whole(

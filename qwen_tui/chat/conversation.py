@@ -73,6 +73,10 @@ class Turn:
     def is_reply(self) -> bool:
         return self.role == "assistant"
 
+    @property
+    def is_question(self) -> bool:
+        return self.role == "user"
+
 
 @dataclass
 class Conversation:
@@ -108,12 +112,12 @@ class Conversation:
         """The latest reply that has any text, or None."""
         return next((turn for turn in reversed(self.turns) if turn.is_reply and turn.text), None)
 
-    def add_user(self, text: str) -> Turn:
+    def add_user(self, text: str, attachments: Sequence[Attachment] = ()) -> Turn:
         """What a person says. Raises UsageError while a reply streams, or if there is nothing in it."""
         self._check_idle()
-        if not text.strip():
+        if not text.strip() and not attachments:
             raise UsageError(_("There is nothing to send"))
-        turn = Turn("user", text, parent=self._end)
+        turn = Turn("user", text, parent=self._end, attachments=tuple(attachments))
         self.turns.append(turn)
         return turn
 
@@ -189,15 +193,64 @@ class Conversation:
         self.show(siblings[place])
         return siblings[place]
 
-    def edit(self, turn: Turn, text: str) -> Turn:
+    def edit(self, turn: Turn, text: str, attachments: Sequence[Attachment] = ()) -> Turn:
         """Say `text` in the place of `turn`, in a new branch. Raises UsageError as `add_user` does."""
         self._check_idle()
-        if not text.strip():
+        if not text.strip() and not attachments:
             raise UsageError(_("There is nothing to send"))
-        place = self.turns.index(turn)
+        self._cut(self.turns.index(turn))
+        return self.add_user(text, attachments)
+
+    def _cut(self, place: int) -> None:
+        """What stands from here on is another branch now."""
         self.others += self.turns[place:]
         del self.turns[place:]
-        return self.add_user(text)
+
+    # Going on, and tools
+
+    def can_go_on(self, turn: Turn) -> bool:
+        """Whether a model can write on where this reply ended."""
+        return turn.is_reply and bool(turn.text.strip()) and not turn.tool_calls and not turn.state.is_open
+
+    def reply_to_go_on(self, turn: Turn, text: str | None = None) -> Turn:
+        """The reply to be written on: `turn`, or a version of it that has `text`. What followed is another branch.
+
+        Raises UsageError while a reply streams, or if the reply can't be written on.
+        """
+        self._check_idle()
+        if text is None and not self.can_go_on(turn):
+            raise UsageError(
+                _("This can't be continued"),
+                _("Only a reply with some text can, and none that calls tools"),
+                _("r asks again"),
+            )
+        place = self.turns.index(turn)
+        if text is None or text == turn.text:
+            self._cut(place + 1)
+            turn.logprobs.clear()  # they would be those of the last part only
+            return turn
+        if not text.strip():
+            raise UsageError(_("There is nothing to continue"))
+        self._cut(place)
+        version = Turn("assistant", text, turn.reasoning, turn.model, parent=turn.parent)
+        version.reasoning_tokens, version.reasoning_s = turn.reasoning_tokens, turn.reasoning_s
+        self.turns.append(version)
+        return version
+
+    @property
+    def calls_to_answer(self) -> Turn | None:
+        """The reply whose calls wait for their results: the last turn, if it has some."""
+        last = self.turns[-1] if self.turns else None
+        return last if last is not None and last.tool_calls and not last.state.is_open else None
+
+    def answer_calls(self, turn: Turn, results: Sequence[str]) -> None:
+        """Add the results of a reply's calls, in their order. What followed is another branch. Raises UsageError."""
+        self._check_idle()
+        if not turn.tool_calls or len(results) != len(turn.tool_calls):
+            raise UsageError(_("Each call needs a result"))
+        self._cut(self.turns.index(turn) + 1)
+        for call, result in zip(turn.tool_calls, results, strict=True):
+            self.turns.append(Turn("tool", result, parent=self._end, tool_call_id=call.id))
 
     def messages(self) -> Sequence[Message]:
         """What to send to the model: the turns with something in them, reasoning left out.

@@ -88,6 +88,14 @@ class ReasoningDelta:
 
 
 @dataclass(frozen=True)
+class ThinkingEnded:
+    """All that came of this answer as TextDelta until now was thinking: the prompt had begun it already."""
+
+    at: float
+    index: int = 0
+
+
+@dataclass(frozen=True)
 class ToolCallDelta:
     """A piece of a tool call. call: which one of the answer; id and name come once, arguments in fragments."""
 
@@ -148,4 +156,4 @@ class Finished:
     figures: ReplyFigures
 
 
-Event = TextDelta | ReasoningDelta | ToolCallDelta | TokensDelta | Finished
+Event = TextDelta | ReasoningDelta | ThinkingEnded | ToolCallDelta | TokensDelta | Finished

@@ -8,9 +8,14 @@ tokens/s is the decode rate, (tokens - 1) / (last chunk - first chunk): the wait
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from qwen_tui.chat.events import ReplyFigures
+
+#: What `usage` tells in an object of its own, and its name there and here.
+_DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
 
 
 class ReplyMeter:
@@ -25,6 +30,11 @@ class ReplyMeter:
         self.finish_reason = ""
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.reasoning_tokens: int | None = None
+        self.queue_s: float | None = None
+        self._chunks: dict[int, int] = {}
+        self._reasons: dict[int, str] = {}
 
     def sent(self) -> None:
         """The request's last byte has just been handed over."""
@@ -34,17 +44,42 @@ class ReplyMeter:
         """Seconds since the request was sent."""
         return self._clock() - self._sent
 
-    def choice(self, at: float, carries_text: bool) -> None:
+    def usage(self, usage: Mapping[str, Any]) -> None:
+        """What the server counted; what it leaves out stays as it was."""
+        self.prompt_tokens = _count(usage.get("prompt_tokens"), self.prompt_tokens)
+        self.completion_tokens = _count(usage.get("completion_tokens"), self.completion_tokens)
+        for details, name in _DETAILS:
+            found = usage.get(details)
+            if isinstance(found, Mapping):
+                setattr(self, name, _count(found.get(name), getattr(self, name)))
+
+    def ended(self, reason: str, index: int = 0) -> None:
+        """An answer has come to its end. reason: "stop", "length", …"""
+        self._reasons[index] = reason
+        if index == 0 or not self.finish_reason:
+            self.finish_reason = reason
+
+    def choice(self, at: float, carries_text: bool, index: int = 0) -> None:
         """A chunk with a choice arrived `at` seconds after the request."""
         if self._first is None:
             self._first = at
         self._last = at
         self.chunks += carries_text
+        self._chunks[index] = self._chunks.get(index, 0) + carries_text
 
     @property
     def answered(self) -> bool:
         """Whether any chunk with a choice has come."""
         return self._first is not None
+
+    @property
+    def first_at(self) -> float | None:
+        """When the first chunk with a choice came: seconds after the request."""
+        return self._first
+
+    def chunks_of(self, index: int) -> int:
+        """How many chunks of this answer carried something."""
+        return self._chunks.get(index, 0)
 
     def figures(self) -> ReplyFigures:
         """What is known so far."""
@@ -62,4 +97,22 @@ class ReplyMeter:
             finish_reason=self.finish_reason,
             chunks=self.chunks,
             estimated=estimated,
+            cached_tokens=self.cached_tokens,
+            reasoning_tokens=self.reasoning_tokens,
+            queue_s=self.queue_s,
         )
+
+    def figures_of(self, index: int) -> ReplyFigures:
+        """Of several answers to one request, this one: the server counts them together, so its tokens are chunks."""
+        if len(self._chunks) < 2:
+            return self.figures()
+        tokens = self.chunks_of(index)
+        figures = replace(self.figures(), completion_tokens=tokens, chunks=tokens, estimated=True)
+        share = tokens / max(1, self.chunks)
+        rate = figures.tokens_per_s * share if figures.tokens_per_s is not None else None
+        reason = self._reasons.get(index, "")
+        return replace(figures, tokens_per_s=rate, finish_reason=reason, reasoning_tokens=None)
+
+
+def _count(value: Any, before: int | None) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else before

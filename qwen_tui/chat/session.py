@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
+from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
-from qwen_tui.chat.events import Finished, Message, ReasoningDelta, Sampling, Target, TextDelta, TokensDelta
+from qwen_tui.chat.events import Message, ReplyFigures, Sampling, Target
 from qwen_tui.chat.meter import ReplyMeter
-from qwen_tui.errors import ChatError, UsageError
+from qwen_tui.chat.reply import ReplyBuilder
+from qwen_tui.chat.tools import request_fields
+from qwen_tui.errors import ChatError, QwenTuiError, UsageError
 from qwen_tui.i18n import _
 
 
@@ -26,6 +31,7 @@ class ChatSession:
         self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._meter: ReplyMeter | None = None
+        self._builder: ReplyBuilder | None = None
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` on every change, in the event loop; it must be quick. Returns how to end that."""
@@ -46,9 +52,24 @@ class ChatSession:
         """The measurements of the reply that streams, or of the last one."""
         return self._meter
 
-    def send(self, target: Target, text: str) -> None:
+    def send(self, target: Target, text: str, attachments: Sequence[Attachment] = ()) -> None:
         """Say `text` and stream the reply. Raises UsageError while another one streams."""
-        self.conversation.add_user(text)
+        self.conversation.add_user(text, attachments)
+        self._ask(target)
+
+    def go_on(self, target: Target, turn: Turn, text: str | None = None) -> None:
+        """Have the model write on where the last reply ended; with `text`, where this text does, as another version.
+
+        Raises UsageError where that can't be done.
+        """
+        self._ask(target, self.conversation.reply_to_go_on(turn, text))
+
+    def answer_calls(self, target: Target, turn: Turn, results: Sequence[str]) -> None:
+        """Give the results of the calls of a reply, in their order, and stream what the model says to them.
+
+        Raises UsageError.
+        """
+        self.conversation.answer_calls(turn, results)
         self._ask(target)
 
     def retry(self, target: Target, turn: Turn | None = None) -> None:
@@ -59,9 +80,9 @@ class ChatSession:
         self.conversation.drop_reply(turn)
         self._ask(target)
 
-    def edit(self, target: Target, turn: Turn, text: str) -> None:
+    def edit(self, target: Target, turn: Turn, text: str, attachments: Sequence[Attachment] = ()) -> None:
         """Say `text` in the place of `turn`, in a new branch, and stream the reply. Raises UsageError."""
-        self.conversation.edit(turn, text)
+        self.conversation.edit(turn, text, attachments)
         self._ask(target)
 
     def step(self, turn: Turn, direction: int) -> Turn | None:
@@ -78,6 +99,11 @@ class ChatSession:
         """Go on with another conversation; a reply that streams is stopped."""
         self.stop()
         self.conversation = conversation
+        self._changed()
+
+    def equip(self, tools: Sequence[dict[str, Any]], choice: str) -> None:
+        """Set the functions that the model may call, from the next message on; see Conversation."""
+        self.conversation.tools, self.conversation.tool_choice = tuple(tools), choice
         self._changed()
 
     def instruct(self, system: str) -> None:
@@ -100,14 +126,18 @@ class ChatSession:
         """Stop the reply that streams, if one does; its connection is closed at once."""
         reply = self.conversation.open_reply
         if reply is not None and self._task is not None:
-            self.conversation.stop(reply, self._meter.figures() if self._meter else None)
+            figures = self._meter.figures() if self._meter else None
+            for turn in self._builder.turns if self._builder is not None else [reply]:
+                if turn.state.is_open:
+                    self.conversation.stop(turn, figures)
             self._task.cancel()
             self._changed()
 
     def new(self) -> None:
         """Begin a new conversation; a reply that streams is stopped."""
         self.stop()
-        self.conversation = Conversation(system=self.conversation.system)
+        last = self.conversation
+        self.conversation = Conversation(system=last.system, tools=last.tools, tool_choice=last.tool_choice)
         self._changed()
 
     async def close(self) -> None:
@@ -116,53 +146,74 @@ class ChatSession:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _ask(self, target: Target) -> None:
-        messages = self.conversation.messages()
-        if not messages:
+    def _ask(self, target: Target, going_on: Turn | None = None) -> None:
+        """Stream a reply; with `going_on`, more of that one."""
+        if not self.conversation.turns:
             raise UsageError(_("There is nothing to ask again"))
         conversation = self.conversation
-        reply = conversation.begin_reply(target.model)
+        more = request_fields(conversation, going_on=going_on is not None)
+        if going_on is None:
+            reply = conversation.begin_reply(target.model)
+            asked = Conversation(conversation.system, conversation.turns[:-1])
+        else:
+            reply = going_on
+            asked = Conversation(conversation.system, [*conversation.turns])
+            reply.state, reply.error = ReplyState.WAITING, None
         self._meter = meter = ReplyMeter()
+        self._builder = builder = ReplyBuilder(conversation, reply, meter)
 
         async def run() -> None:
             try:
-                await self._stream(target, messages, reply, meter, conversation)
-            except ChatError as error:
-                if reply.state.is_open:
-                    conversation.fail(reply, error, meter.figures() if meter.answered else None)
+                await self._stream(target, await _messages(asked), more, builder, meter)
+            except QwenTuiError as error:
+                known = error if isinstance(error, ChatError) else ChatError(error.title, error.why, error.hint)
+                self._end(builder, lambda turn: conversation.fail(turn, known, self._known(meter)))
             except Exception as error:  # noqa: BLE001 - a fault of this program must be seen, not look like a stop
-                if reply.state.is_open:
-                    title = _("Something went wrong in qwen-tui")
-                    conversation.fail(reply, ChatError(title, f"{type(error).__name__}: {error}"), None)
+                fault = ChatError(_("Something went wrong in qwen-tui"), f"{type(error).__name__}: {error}")
+                self._end(builder, lambda turn: conversation.fail(turn, fault, None))
             finally:
-                if reply.state.is_open:  # cancelled from outside: the program ends
-                    conversation.stop(reply, meter.figures())
+                # Cancelled from outside: the program ends.
+                self._end(builder, lambda turn: conversation.stop(turn, meter.figures()))
                 self._changed()
 
         self._task = asyncio.get_running_loop().create_task(run(), name="chat reply")
         self._changed()
 
+    @staticmethod
+    def _known(meter: ReplyMeter) -> ReplyFigures | None:
+        return meter.figures() if meter.answered else None
+
+    @staticmethod
+    def _end(builder: ReplyBuilder, end: Callable[[Turn], None]) -> None:
+        for turn in builder.turns:
+            if turn.state.is_open:
+                end(turn)
+
     async def _stream(
-        self, target: Target, messages: Sequence[Message], reply: Turn, meter: ReplyMeter, conversation: Conversation
+        self,
+        target: Target,
+        messages: Sequence[Message],
+        more: Mapping[str, Any],
+        builder: ReplyBuilder,
+        meter: ReplyMeter,
     ) -> None:
-        async with contextlib.aclosing(stream_chat(target, messages, self.sampling, meter=meter)) as events:
+        sampling = self.sampling
+        if more.get("continue_final_message"):
+            sampling = replace(sampling, n=None)  # one reply has one continuation
+        async with contextlib.aclosing(stream_chat(target, messages, sampling, more=more, meter=meter)) as events:
             async for event in events:
-                if not reply.state.is_open:
+                if not builder.turns[0].state.is_open:
                     return
-                if not isinstance(event, Finished) and event.index > 0:
-                    continue  # of several answers, a conversation goes on with the first
-                if isinstance(event, TextDelta):
-                    reply.text += event.text
-                    reply.state = ReplyState.STREAMING
-                elif isinstance(event, ReasoningDelta):
-                    reply.reasoning += event.text
-                    reply.state = ReplyState.STREAMING
-                elif isinstance(event, TokensDelta):
-                    reply.logprobs.extend(event.chances)
-                elif isinstance(event, Finished):
-                    conversation.finish(reply, event.figures)
+                builder.take(event)
                 self._changed()
 
     def _changed(self) -> None:
         for listener in tuple(self._listeners):
             listener()
+
+
+async def _messages(asked: Conversation) -> Sequence[Message]:
+    """What to send; files that are not at hand are read in a thread."""
+    if any(item.content is None for turn in asked.turns for item in turn.attachments):
+        return await asyncio.to_thread(asked.messages)
+    return asked.messages()
