@@ -122,7 +122,8 @@ class Pair:
             "--tokenizer", arguments.tokenizer, "--backend", "openai-chat" if is_chat else "openai",
             "--endpoint", "/v1/chat/completions" if is_chat else "/v1/completions",
             "--dataset-name", "sharegpt", "--num-prompts", str(arguments.num_prompts), "--ignore-eos",
-            "--disable-tqdm", "--save-result", "--save-detailed", "--result-dir", str(self._folder), "--result-filename", "vllm.json",
+            "--disable-tqdm", "--save-result", "--save-detailed", "--result-dir", str(self._folder),
+            "--result-filename", "vllm.json",
         ]  # fmt: skip
         if arguments.request_rate:
             words += ["--request-rate", str(arguments.request_rate)]
