@@ -36,7 +36,8 @@ class Drawing:
     """What a chart shows. title, value: translated. series: one or two, the second is stacked on the first.
 
     ceiling: the value at the top; None chooses one, not below `least`.
-    show_top: writes the value at the top. span: seconds that the width stands for.
+    show_top: writes the value at the top. span: seconds that the width stands for. axis: what stands at its two ends;
+    empty: so long ago, and now.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Drawing:
     show_top: Callable[[float], str] | None = None
     span: int = 0
     faded: bool = False
+    axis: tuple[str, str] = ("", "")
 
 
 def span_words(seconds: int) -> str:
@@ -172,7 +174,7 @@ class Chart(Widget):
         if drawing.faded:
             lines[1:] = [[(text, look and "faded") for text, look in line] for line in lines[1:]]
         if height >= _AXIS_FROM:
-            lines.append(self._axis(drawing.span, width))
+            lines.append(self._axis(drawing, width))
         return lines
 
     @staticmethod
@@ -189,9 +191,9 @@ class Chart(Widget):
         ]  # fmt: skip
 
     @staticmethod
-    def _axis(span: int, width: int) -> list[Run]:
-        left = _("{span} ago").format(span=span_words(span))
-        right = _("now")
+    def _axis(drawing: Drawing, width: int) -> list[Run]:
+        left = drawing.axis[0] or _("{span} ago").format(span=span_words(drawing.span))
+        right = drawing.axis[1] or _("now")
         return [(left + " " * max(1, width - cell_len(left) - cell_len(right)) + right, "title")]
 
     def render_line(self, y: int) -> Strip:

@@ -42,6 +42,11 @@ def numbers(figures: Figures, width: int, *, large: bool, faded: bool) -> Conten
         (_("KV cache"), format_share(figures.kv_usage)),
         (_("prefix hits"), format_share(figures.hit_rate)),
     ]
+    return tile_lines(tiles, width, large=large, faded=faded)
+
+
+def tile_lines(tiles: Sequence[tuple[str, str]], width: int, *, large: bool, faded: bool) -> Content:
+    """Labels with their values under them, side by side in `width` cells."""
     # By the labels, not by the values, so that nothing moves when a number grows.
     widths = [max(cell_len(label), 7) for label, _value in tiles]
     spare = max(1, (width - sum(widths)) // len(tiles))
