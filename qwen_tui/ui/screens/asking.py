@@ -1,0 +1,44 @@
+"""Which server or endpoint a room asks, and what it says when there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qwen_tui.chat.events import Target
+from qwen_tui.errors import UsageError
+from qwen_tui.i18n import _
+from qwen_tui.server.status import STATE_WORDS, ServerState
+from qwen_tui.ui.text import one_line
+
+if TYPE_CHECKING:
+    from qwen_tui.ui.app import QwenApp
+
+
+def asked_target(app: QwenApp) -> tuple[Target, str]:
+    """The server or endpoint to ask, and vLLM's version, empty where it is not known.
+
+    Raises UsageError if there is none that answers.
+    """
+    endpoint = app.endpoint
+    if endpoint is not None:
+        if not endpoint.model_name:
+            raise UsageError(
+                _("It is not known which models {name} serves").format(name=one_line(endpoint.name)),
+                "",
+                _("Press esc, then s and r to ask it again; what you wrote stays"),
+            )
+        return Target(endpoint.endpoint.base_url, endpoint.model_name, endpoint.endpoint.api_key), ""
+    status = app.target
+    if status is None:
+        raise UsageError(
+            _("There is no server to talk to"), "", _("Press esc, then s, and start one; what you wrote stays")
+        )
+    if status.state is not ServerState.READY:
+        raise UsageError(
+            _("{name} is {state}").format(name=one_line(status.name), state=_(STATE_WORDS[status.state])),
+            "",
+            _("What you wrote stays; send it when the server is ready")
+            if status.state.is_alive
+            else _("Press esc, then s, and start it; what you wrote stays"),
+        )
+    return Target(status.spec.base_url, status.model_name, status.api_key), status.engine_version or ""
