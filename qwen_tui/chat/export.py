@@ -6,15 +6,19 @@ import json
 import re
 from typing import Any
 
-from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
+from qwen_tui.chat.conversation import Conversation, Turn
+from qwen_tui.chat.events import ToolCall
 from qwen_tui.chat.harmless import encodable, harmless_json
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import _
 
-_MARK = re.compile(r"<!-- qwen-tui: (system|user|assistant|reasoning) ?(.*?) -->")
+_MARK = re.compile(r"<!-- qwen-tui: (system|user|assistant|reasoning|tool_calls|tool|attachments) ?(.*?) -->")
 _ESCAPED = re.compile(r"^(\\*<!-- qwen-tui:)", re.MULTILINE)
 _UNESCAPED = re.compile(r"^\\(\\*<!-- qwen-tui:)", re.MULTILINE)
-_HEADINGS = {"system": "System", "user": "User", "assistant": "Assistant", "reasoning": "Reasoning"}
+_HEADINGS = {
+    "system": "System", "user": "User", "assistant": "Assistant", "reasoning": "Reasoning",
+    "tool_calls": "Tool calls", "tool": "Tool", "attachments": "Attachments",
+}  # fmt: skip
 
 
 def to_markdown(conversation: Conversation) -> str:
@@ -26,7 +30,14 @@ def to_markdown(conversation: Conversation) -> str:
         model = " ".join(turn.model.split()).replace("--", "- -")
         if turn.reasoning:
             parts.append(_part("reasoning", turn.reasoning, model))
-        if turn.text or not turn.reasoning:
+        if turn.attachments:
+            parts.append(_part("attachments", "\n".join(f"- {item.path}" for item in turn.attachments)))
+        if turn.tool_calls:
+            calls = harmless_json([call.to_json() for call in turn.tool_calls], indent=2)
+            parts.append(_part("tool_calls", f"```json\n{calls}\n```", model))
+        if turn.role == "tool":
+            parts.append(_part("tool", turn.text, " ".join(turn.tool_call_id.split()).replace("--", "- -")))
+        elif turn.text or not (turn.reasoning or turn.tool_calls):
             parts.append(_part(turn.role, turn.text, model))
     return encodable("\n\n".join(parts) + "\n")
 
@@ -51,21 +62,53 @@ def from_markdown(text: str) -> Conversation:
     conversation = Conversation()
     if lines[0].startswith("# "):
         conversation.title = lines[0][2:].strip()
-    pending = ""
+    calls: tuple[ToolCall, ...] = ()
+    reasoning = model = ""
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         mark = _MARK.fullmatch(lines[start])
         assert mark is not None
         said = "\n".join(lines[start + 3 : end])
         said = _UNESCAPED.sub(lambda found: found.group(1), said.removesuffix("\n"))
-        role, model = mark.groups()
+        role, name = mark.groups()
+        if (reasoning or calls) and (role not in ("assistant", "tool_calls") or (calls and role == "tool_calls")):
+            _say(conversation, Turn("assistant", "", reasoning, model, tool_calls=calls))
+            reasoning, calls = "", ()
         if role == "reasoning":
-            pending = said
-        else:
-            _say(conversation, role, said, pending, model)
-            pending = ""
-    if pending:
-        _say(conversation, "assistant", "", pending, "")
+            reasoning, model = said, name
+        elif role == "tool_calls":
+            calls, model = _calls_in(_json_of(said)), name
+        elif role == "assistant":
+            _say(conversation, Turn("assistant", said, reasoning, name, tool_calls=calls))
+            reasoning, calls = "", ()
+        elif role == "tool":
+            _say(conversation, Turn("tool", said, tool_call_id=name))
+        elif role == "system":
+            conversation.system = "\n\n".join(filter(None, (conversation.system, said)))
+        elif role == "user":
+            _say(conversation, Turn("user", said))
+    if reasoning or calls:
+        _say(conversation, Turn("assistant", "", reasoning, model, tool_calls=calls))
     return conversation
+
+
+def _json_of(fenced: str) -> Any:
+    """The JSON in a fence of three backticks; None if it is none."""
+    try:
+        return json.loads(fenced.strip().removeprefix("```json").removesuffix("```"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _calls_in(found: Any) -> tuple[ToolCall, ...]:
+    """The tool calls of a message; what is none of them is left out."""
+    calls = []
+    for entry in found if isinstance(found, list) else ():
+        function = entry.get("function") if isinstance(entry, dict) else None
+        if isinstance(function, dict) and isinstance(function.get("name"), str):
+            given = function.get("arguments")
+            arguments = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False) if given else ""
+            calls.append(ToolCall(encodable(str(entry.get("id", ""))), encodable(function["name"]), arguments))
+    return tuple(calls)
 
 
 def to_openai(conversation: Conversation) -> dict[str, Any]:
@@ -75,11 +118,31 @@ def to_openai(conversation: Conversation) -> dict[str, Any]:
     if conversation.system:
         messages.append({"role": "system", "content": encodable(conversation.system)})
     for turn in conversation.turns:
-        message = {"role": turn.role, "content": encodable(turn.text)}
+        message: dict[str, Any] = {"role": turn.role, "content": _content(turn)}
         if turn.reasoning:
             message["reasoning_content"] = encodable(turn.reasoning)
+        if turn.tool_calls:
+            message["tool_calls"] = [call.to_json() for call in turn.tool_calls]
+        if turn.role == "tool":
+            message["tool_call_id"] = turn.tool_call_id
         messages.append(message)
-    return {**({"model": model} if model else {}), "messages": messages}
+    tools = {"tools": list(conversation.tools)} if conversation.tools else {}
+    return {**({"model": model} if model else {}), "messages": messages, **tools}
+
+
+def _content(turn: Turn) -> str | list[dict[str, Any]]:
+    """What is sent of a turn: its files before its text, its images after; a file that is gone by its name."""
+    texts, images = [], []
+    for item in turn.attachments:
+        try:
+            if item.kind == "image":
+                images.append(item.as_part())
+            else:
+                texts.append(item.as_text())
+        except UsageError:
+            texts.append(f"[{item.name}]")
+    text = encodable("\n\n".join(filter(None, (*texts, turn.text))))
+    return [*([{"type": "text", "text": text}] if text else []), *images] if images else text
 
 
 def from_openai(data: Any) -> Conversation:
@@ -91,26 +154,35 @@ def from_openai(data: Any) -> Conversation:
     messages = data.get("messages") if isinstance(data, dict) else data
     if not isinstance(messages, list) or not messages:
         raise UsageError(_("This JSON is no conversation"), _("“messages” must be a list with something in it"))
-    conversation = Conversation(title=data.get("title", "") if isinstance(data, dict) else "")
+    title = data.get("title") if isinstance(data, dict) else None
+    conversation = Conversation(title=encodable(title) if isinstance(title, str) else "")
+    tools = data.get("tools") if isinstance(data, dict) else None
+    conversation.tools = tuple(tool for tool in tools if isinstance(tool, dict)) if isinstance(tools, list) else ()
     for number, message in enumerate(messages, 1):
-        role = message.get("role") if isinstance(message, dict) else None
-        if role == "developer":
-            role = "system"
-        if role not in ("system", "user", "assistant"):
-            raise UsageError(
-                _("Message {number} can't be taken over").format(number=number),
-                _("Its role is {role}; system, user and assistant are known").format(role=harmless_json(role)[:40]),
-            )
-        reasoning = message.get("reasoning_content") or message.get("reasoning")
-        text = _text_of(message.get("content"), number)
-        _say(
-            conversation,
-            role,
-            text,
-            reasoning if isinstance(reasoning, str) else "",
-            model if isinstance(model, str) else "",
-        )
+        _take_over(conversation, message, number, model if isinstance(model, str) else "")
     return conversation
+
+
+def _take_over(conversation: Conversation, message: Any, number: int, model: str) -> None:
+    """Add one of OpenAI's messages. Raises UsageError naming it by its number."""
+    role = message.get("role") if isinstance(message, dict) else None
+    if role not in ("system", "developer", "user", "assistant", "tool"):
+        raise UsageError(
+            _("Message {number} can't be taken over").format(number=number),
+            _("Its role is {role}; system, user, assistant and tool are known").format(role=harmless_json(role)[:40]),
+        )
+    text = _text_of(message.get("content"), number)
+    if role in ("system", "developer"):
+        conversation.system = "\n\n".join(filter(None, (conversation.system, text)))
+    elif role == "tool":
+        _say(conversation, Turn("tool", text, tool_call_id=encodable(str(message.get("tool_call_id") or ""))))
+    elif role == "user":
+        _say(conversation, Turn("user", text))
+    else:
+        thought = message.get("reasoning_content") or message.get("reasoning")
+        reasoning = encodable(thought) if isinstance(thought, str) else ""
+        calls = _calls_in(message.get("tool_calls"))
+        _say(conversation, Turn("assistant", text, reasoning, encodable(model), tool_calls=calls))
 
 
 def _text_of(content: Any, number: int) -> str:
@@ -127,23 +199,10 @@ def _text_of(content: Any, number: int) -> str:
     )
 
 
-def _say(conversation: Conversation, role: str, text: str, reasoning: str, model: str) -> None:
-    """Add one message as it is."""
-    if role == "system":
-        conversation.system = "\n\n".join(filter(None, (conversation.system, text)))
-    else:
-        parent = conversation.turns[-1].id if conversation.turns else ""
-        is_reply = role == "assistant"
-        conversation.turns.append(
-            Turn(
-                "assistant" if is_reply else "user",
-                text,
-                reasoning,
-                model if is_reply else "",
-                ReplyState.DONE,
-                parent=parent,
-            )
-        )
+def _say(conversation: Conversation, turn: Turn) -> None:
+    """Add one turn after the last."""
+    turn.parent = conversation.turns[-1].id if conversation.turns else ""
+    conversation.turns.append(turn)
 
 
 def read_conversation(content: bytes) -> Conversation:

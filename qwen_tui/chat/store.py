@@ -133,14 +133,14 @@ class ConversationStore:
 
     # Reading
 
-    def list(self, limit: int = 1000) -> Sequence[Entry]:
-        """The conversations, the one last changed first. Raises StoreError."""
+    def list(self, limit: int = 1000, *, deleted: bool = False) -> Sequence[Entry]:
+        """The conversations, the one last changed first; or those that `restore` brings back. Raises StoreError."""
         query = (
             "SELECT c.id, c.name, c.updated, (SELECT count(*) FROM turns t WHERE t.conversation = c.id) "
-            "FROM conversations c WHERE c.deleted IS NULL ORDER BY c.updated DESC LIMIT ?"
+            "FROM conversations c WHERE (c.deleted IS NOT NULL) = ? ORDER BY c.updated DESC LIMIT ?"
         )
         with self._database() as database:
-            return [Entry(*row) for row in database.execute(query, (limit,))]
+            return [Entry(*row) for row in database.execute(query, (deleted, limit))]
 
     def search(self, text: str, limit: int = 200) -> Sequence[Entry]:
         """Conversations with every word of `text` in their name or in one turn; the last changed first.

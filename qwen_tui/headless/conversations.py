@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=_("print JSON"))
-    actions.add_parser("list", help=_("all of them, the last changed first (default)"), parents=[common])
+    every = actions.add_parser("list", help=_("all of them, the last changed first (default)"), parents=[common])
+    every.add_argument("--deleted", action="store_true", help=_("those that `restore` can bring back"))
     search = actions.add_parser("search", help=_("those in which every word was said"), parents=[common])
     search.add_argument("text", nargs="+", metavar="TEXT", help=_("words, or parts of them"))
     export = actions.add_parser("export", help=_("print one, or write it to a file"))
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--format", choices=FORMATS, default=FORMATS[0], help=_("markdown (default), or OpenAI's JSON"))
     export.add_argument("--output", type=Path, metavar="FILE", help=_("write to this file (default: standard output)"))
     read = actions.add_parser(
-        "import", help=_("take over files: exported Markdown, or OpenAI's JSON"), parents=[common]
+        "import",
+        help=_("take over files: exported Markdown, OpenAI's JSON, or one such object per line"),
+        parents=[common],
     )
     read.add_argument("files", nargs="+", type=Path, metavar="FILE")
     for name, text in (
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("restore", _("undo a delete")),
     ):
         change = actions.add_parser(name, help=text)
-        change.add_argument("id", metavar="ID", help=_("as the list has it; to delete, its beginning will do"))
+        change.add_argument("id", metavar="ID", help=_("as the list has it, or its beginning"))
 
 
 def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
 
 
 def _list(arguments: argparse.Namespace, store: ConversationStore) -> None:
-    _print(arguments, store.list())
+    _print(arguments, store.list(deleted=getattr(arguments, "deleted", False)))
 
 
 def _search(arguments: argparse.Namespace, store: ConversationStore) -> None:
@@ -91,16 +94,24 @@ def _print(arguments: argparse.Namespace, entries: Sequence[Entry]) -> None:
         print(line)
 
 
-def _find(store: ConversationStore, beginning: str) -> str:
+def _find(store: ConversationStore, beginning: str, *, deleted: bool = False) -> str:
     """The whole id. Raises UsageError unless exactly one begins so."""
-    found = [entry.id for entry in store.list(100_000) if entry.id.startswith(beginning)]
-    if len(found) != 1:
+    found = [entry.id for entry in store.list(100_000, deleted=deleted) if entry.id.startswith(beginning)]
+    if len(found) == 1:
+        return found[0]
+    if deleted:
         raise UsageError(
-            _("{count} conversations have an id that begins with “{id}”").format(count=len(found), id=beginning),
+            _("{count} deleted conversations have an id that begins with “{id}”").format(
+                count=len(found), id=beginning
+            ),
             "",
-            _("`qwen-tui conversations` lists them"),
+            _("`qwen-tui conversations list --deleted` lists them"),
         )
-    return found[0]
+    raise UsageError(
+        _("{count} conversations have an id that begins with “{id}”").format(count=len(found), id=beginning),
+        "",
+        _("`qwen-tui conversations` lists them"),
+    )
 
 
 def _export(arguments: argparse.Namespace, store: ConversationStore) -> None:
@@ -121,20 +132,16 @@ def _export(arguments: argparse.Namespace, store: ConversationStore) -> None:
 
 
 def _import(arguments: argparse.Namespace, store: ConversationStore) -> None:
-    from qwen_tui.chat.export import read_conversation
     from qwen_tui.chat.harmless import harmless, harmless_json
-    from qwen_tui.chat.store import snapshot
+    from qwen_tui.chat.import_files import import_file
 
     taken = []
     for file in arguments.files:
-        try:
-            conversation = read_conversation(file.read_bytes())
-        except OSError as error:
-            raise UsageError(_("Can't read {file}").format(file=file), str(error)) from None
-        store.save(snapshot(conversation))
-        taken.append({"id": conversation.id, "name": conversation.name})
-        if not arguments.json:
-            print(_("{id}  {name}").format(id=conversation.id[:8], name=" ".join(harmless(conversation.name).split())))
+        for conversation in import_file(file, store):
+            taken.append({"id": conversation.id, "name": conversation.name})
+            if not arguments.json:
+                name = " ".join(harmless(conversation.name).split())
+                print(_("{id}  {name}").format(id=conversation.id[:8], name=name))
     if arguments.json:
         print(harmless_json(taken))
 
@@ -142,9 +149,8 @@ def _import(arguments: argparse.Namespace, store: ConversationStore) -> None:
 def _delete(arguments: argparse.Namespace, store: ConversationStore) -> None:
     id = _find(store, arguments.id)
     store.delete(id)
-    print(_("Deleted. `qwen-tui conversations restore {id}` brings it back").format(id=id))
+    print(_("Deleted. `qwen-tui conversations restore {id}` brings it back").format(id=id[:8]))
 
 
 def _restore(arguments: argparse.Namespace, store: ConversationStore) -> None:
-    store.load(arguments.id)  # raises StoreError if it is none
-    store.restore(arguments.id)
+    store.restore(_find(store, arguments.id, deleted=True))

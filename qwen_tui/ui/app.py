@@ -204,9 +204,9 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
 
     @property
     def room(self) -> RoomScreen | None:
-        """The room that is shown, dialogs over it or not."""
+        """The room that is shown, dialogs over it or not; a room can lie over another, as a comparison over Chat."""
         stack = self.screen_stack if self.is_running else []
-        return stack[0] if stack and isinstance(stack[0], RoomScreen) else None
+        return next((screen for screen in reversed(stack) if isinstance(screen, RoomScreen)), None)
 
     def _make_room(self, room: Room) -> RoomScreen:
         screen = self.rooms[room.id] = room.make()

@@ -13,6 +13,7 @@ from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
+    from qwen_tui.chat.compare import Comparison
     from qwen_tui.chat.session import ChatSession
     from qwen_tui.chat.store import ConversationStore
     from qwen_tui.chat.store_keeper import ConversationKeeper
@@ -79,6 +80,13 @@ class Services:
         return ConversationKeeper(self.chat, self.conversations)
 
     @cached_property
+    def comparison(self) -> Comparison:
+        """The two sides that one prompt goes to."""
+        from qwen_tui.chat.compare import Comparison
+
+        return Comparison(self.conversations)
+
+    @cached_property
     def bench(self) -> BenchDesk:
         """What is measured in this run, whatever room is shown."""
         from qwen_tui.ui.bench_desk import BenchDesk
@@ -134,6 +142,8 @@ class Services:
         await self.servers.close()
         if "watch" in vars(self):
             await self.watch.close()
+        if "comparison" in vars(self):
+            await self.comparison.close()
         if "chat" in vars(self):
             await self.chat.close()
         if "keeper" in vars(self):

@@ -55,7 +55,7 @@ def test_list_search_delete_restore(run: Run, paths: Paths) -> None:
     assert run("export", city)[0] == 2
     assert run("restore", city)[0] == 0
     assert city[:8] in run()[1]
-    assert run("restore", "nobody")[0] == 1
+    assert run("restore", "nobody")[0] == 2
     assert run("delete", "")[0] == 2  # both begin so
 
 

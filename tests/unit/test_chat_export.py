@@ -64,7 +64,7 @@ def test_what_others_wrote() -> None:
     ("file", "says"),
     [
         (b"\xff\xfe", "UTF-8"), (b"{", "no JSON"), (b"[]", "no conversation"), (b'{"messages": 3}', "no conversation"),
-        (b'[{"role": "tool", "content": "x"}]', "Message 1"), (b'[{"role": "user", "content": 3}]', "Message 1"),
+        (b'[{"role": "function", "content": "x"}]', "Message 1"), (b'[{"role": "user", "content": 3}]', "Message 1"),
         (b"[3]", "Message 1"), (b"just words", "no conversation"), (b"", "no conversation"),
         (b"[" * 100_000, "no JSON"),
     ],

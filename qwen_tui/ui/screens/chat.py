@@ -23,6 +23,7 @@ from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.screens.chat_compare import ComparesAndImports
 from qwen_tui.ui.screens.chat_turns import ChatTurns
 from qwen_tui.ui.screens.dialogs import Confirm
 from qwen_tui.ui.text import one_line, plain
@@ -53,7 +54,7 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
-class ChatScreen(ChatTurns):
+class ChatScreen(ComparesAndImports, ChatTurns):
     """A transcript and a prompt under it; the conversation itself belongs to the services."""
 
     ROOM = "chat"
