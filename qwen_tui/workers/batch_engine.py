@@ -216,7 +216,7 @@ def _chance(token: int, chances: dict[int, Any]) -> dict[str, Any]:
 
 
 def _is_refusal(error: Exception) -> bool:
-    """Whether vLLM, the tokenizer or the chat template refused this one request; else the engine itself is in trouble."""
+    """Whether vLLM, the tokenizer or the template refused this one request; else the engine itself is in trouble."""
     names = {base.__name__ for base in type(error).__mro__}
     if names & {"EngineDeadError", "EngineGenerateError", "OutOfMemoryError"}:
         return False
@@ -268,8 +268,8 @@ def _work(job: Job) -> None:
 
 def _end_engine(llm: Any) -> None:
     """Have the engine's processes end; the keeper ends what stays."""
-    core = getattr(llm.llm_engine, "engine_core", None)
-    if hasattr(core, "shutdown"):
+    core: Any = getattr(llm.llm_engine, "engine_core", None)
+    if core is not None and hasattr(core, "shutdown"):
         core.shutdown()
 
 

@@ -85,7 +85,7 @@ class Job:
             self._close()
             self._end("failed", error={"code": error.code, "detail": error.detail})
             return 1
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it is to be told
             self._close()
             if self.stop:  # what the order to stop brought about is no failure
                 self._end("cancelled")
@@ -156,7 +156,7 @@ class Job:
         if self.order["format"] == "openai":
             id = f"batch_req_{row.line}"
             response = {"status_code": 200, "request_id": id, "body": body}
-            record = {"id": id, "custom_id": row.id, "response": response, "error": None}
+            record: dict[str, Any] = {"id": id, "custom_id": row.id, "response": response, "error": None}
         else:
             asked: dict[str, Any] = {"prompt": row.prompt} if row.prompt is not None else {"messages": row.messages}
             record = {"line": row.line, "id": row.id, **asked, **answer}

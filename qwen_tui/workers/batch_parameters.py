@@ -11,8 +11,16 @@ from typing import Any, Union
 
 #: Fields of SamplingParams that belong to the engine, or would take away what the results are made of.
 _INTERNAL = frozenset(
-    "output_kind detokenize skip_clone output_text_buffer_length logits_processors flat_logprobs stream_interval"
-    " trace_decode_token_ids".split()
+    [
+        "output_kind",
+        "detokenize",
+        "skip_clone",
+        "output_text_buffer_length",
+        "logits_processors",
+        "flat_logprobs",
+        "stream_interval",
+        "trace_decode_token_ids",
+    ]
 )
 
 
@@ -52,7 +60,7 @@ class Parameters:
     def _built(self, values: dict[str, Any]) -> Any:
         try:
             made = self._make(**values)
-        except Exception as error:  # vLLM's own validation; which class it raises differs by version
+        except Exception as error:  # noqa: BLE001 - vLLM's own validation, whose class differs by version
             raise ParameterError(str(error)) from None
         if "output_kind" in self._hints:
             from vllm.sampling_params import RequestOutputKind

@@ -22,15 +22,54 @@ KINDS = ("text", "jsonl", "csv")
 _BOM = b"\xef\xbb\xbf"
 #: Fields of a row that are sampling parameters; what else stands beside "prompt" is the person's own.
 SAMPLING_FIELDS = frozenset(
-    "n best_of temperature top_p top_k min_p max_tokens max_completion_tokens min_tokens stop stop_token_ids seed"
-    " logprobs top_logprobs presence_penalty frequency_penalty repetition_penalty ignore_eos logit_bias"
-    " include_stop_str_in_output skip_special_tokens spaces_between_special_tokens bad_words allowed_token_ids"
-    " response_format structured_outputs json_schema regex chat_template_kwargs tools".split()
+    [
+        "n",
+        "best_of",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "min_tokens",
+        "stop",
+        "stop_token_ids",
+        "seed",
+        "logprobs",
+        "top_logprobs",
+        "presence_penalty",
+        "frequency_penalty",
+        "repetition_penalty",
+        "ignore_eos",
+        "logit_bias",
+        "include_stop_str_in_output",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+        "bad_words",
+        "allowed_token_ids",
+        "response_format",
+        "structured_outputs",
+        "json_schema",
+        "regex",
+        "chat_template_kwargs",
+        "tools",
+    ]
 )
 #: Fields of OpenAI's request body that say nothing about how the answer is drawn.
 _NO_PARAMETERS = frozenset(
-    "model messages prompt stream stream_options user metadata store service_tier safety_identifier"
-    " prompt_cache_key".split()
+    [
+        "model",
+        "messages",
+        "prompt",
+        "stream",
+        "stream_options",
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+    ]
 )
 _URLS = ("/v1/chat/completions", "/v1/completions")
 
