@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "conversations": ("qwen_tui.headless.conversations", N_("what was said: list, search, export, import, delete")),
     "request": ("qwen_tui.headless.request", N_("a request as code: curl, Python; or sent, and the raw answer shown")),
     "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
+    "throughput": ("qwen_tui.headless.throughput", N_("vLLM against transformers: one model, without a server")),
     "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
 }
 
@@ -95,6 +96,8 @@ def _main(words: list[str]) -> int:
 
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(module_name)
+    if rest and rest[0] in (actions := getattr(module, "ACTIONS", {})):
+        module = importlib.import_module(actions[rest[0]])
     parser = argparse.ArgumentParser(prog=f"qwen-tui {command}", description=_(summary), allow_abbrev=False)
     module.add_arguments(parser)
     extra: list[str] = []

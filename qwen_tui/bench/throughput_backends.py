@@ -30,9 +30,9 @@ _DRAIN = 2.0
 
 @dataclass(frozen=True)
 class Step:
-    """Where a backend is. phase: "import", "load", "warmup" or "round"; began: monotonic, when the phase did.
+    """Where a backend is. phase: a key of PHASE_WORDS; began: monotonic, when the phase did.
 
-    round: counted from 0. done, total: prompts of the round. tokens: of answers, so far in the round.
+    round: counted from 0. done, total: prompts of the round. tokens: of answers, so far in the round; wanted: of all.
     """
 
     backend: BackendName
@@ -42,6 +42,7 @@ class Step:
     done: int = 0
     total: int = 0
     tokens: int = 0
+    wanted: int = 0
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,10 @@ class Job:
     log: Path
     paths: Paths
     packages: Mapping[str, bool] = field(default_factory=dict)
+
+    def tokens_of(self, number: int) -> int:
+        """How many tokens the answers of that round have together."""
+        return self.work.n * sum(self.wanted[number]) if number < len(self.wanted) else 0
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ class WorkerBackend:
             if kind == "phase":
                 step = replace(
                     step, phase=str(message["phase"]), began=time.monotonic(), round=int(message.get("round", 0)),
-                    done=0, tokens=0,
+                    done=0, tokens=0, wanted=job.tokens_of(len(rounds)),
                 )  # fmt: skip
                 on_step(step)
             elif kind == "tick":
@@ -149,7 +154,7 @@ class ServerBackend:
     async def _round(self, job: Job, number: int, prompts: Sequence[Any], on_step: Callable[[Step], None]) -> Round:
         bodies = [self._target.body(ids, length, True) for ids, length in prompts]
         load = Load(rate=math.inf, count=len(bodies))
-        step = Step(self.name, "round", time.monotonic(), number, total=len(bodies))
+        step = Step(self.name, "round", time.monotonic(), number, total=len(bodies), wanted=job.tokens_of(number))
 
         def tick(tick: Tick) -> None:
             nonlocal step

@@ -33,6 +33,7 @@ PHASE_WORDS: Mapping[str, str] = {
     "load": N_("loading the model"),
     "warmup": N_("warming up"),
     "round": N_("generating"),
+    "end": N_("letting the memory go"),
 }
 #: Logs that are kept.
 _LOGS = 40

@@ -35,10 +35,9 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     packages = {name: importlib.util.find_spec(name) is not None for name in PACKAGES}
     if not packages["transformers"]:
         raise ModuleNotFoundError("No module named 'transformers'")
-    protocol.emit("phase", phase="import")
+    protocol.emit("phase", phase="prompts")
     model = folder_of(request["model"])
     tokenizer = load_tokenizer(request["tokenizer"] or model, request["trust_remote_code"])
-    protocol.emit("phase", phase="prompts")
     rounds, warmups = prompts_of(request, tokenizer)
     first = rounds[0]
     content = {

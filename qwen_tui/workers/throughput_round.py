@@ -1,7 +1,7 @@
 """What the backends of an offline speed test have in common: their prompts, and telling how far they are.
 
 Standard library only. What a backend says, besides the result: {"kind": "phase", "phase": "import" | "load" |
-"warmup" | "round", "round": number}, {"kind": "tick", "done", "total" (prompts), "tokens"}, and for each round
+"warmup" | "round" | "end", "round": number}, {"kind": "tick", "done", "total" (prompts), "tokens"}, and for each round
 {"kind": "round", "elapsed" (seconds of generation only), "prompt_lens", "output_lens" (tokens, of all n answers)}.
 """
 
@@ -79,3 +79,4 @@ def run_rounds(request: dict[str, Any], generate: Generate, between: Callable[[]
         ticker.add()
         elapsed, prompt_lens, output_lens = generate(prompts, ticker)
         protocol.emit("round", elapsed=elapsed, prompt_lens=prompt_lens, output_lens=output_lens)
+    protocol.emit("phase", phase="end")
