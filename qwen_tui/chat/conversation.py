@@ -48,7 +48,7 @@ class Turn:
     for the first. created: Unix time, seconds. tool_calls: what a reply wants called; tool_call_id: for the role
     "tool", which of them this answers. attachments: files that go with a question. logprobs: how likely each token
     of the text was. reasoning_tokens, reasoning_s: how much thinking, and for how many seconds; None if unknown.
-    left_out: it is shown, and not sent.
+    left_out: it is shown, and not sent. revision: counts how often something but more at the end changed in it.
     """
 
     role: Role
@@ -68,6 +68,7 @@ class Turn:
     reasoning_tokens: int | None = None
     reasoning_s: float | None = None
     left_out: bool = False
+    revision: int = 0
 
     @property
     def is_reply(self) -> bool:
@@ -228,6 +229,7 @@ class Conversation:
         if text is None or text == turn.text:
             self._cut(place + 1)
             turn.logprobs.clear()  # they would be those of the last part only
+            turn.revision += 1
             return turn
         if not text.strip():
             raise UsageError(_("There is nothing to continue"))

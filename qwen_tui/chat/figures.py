@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qwen_tui.chat.events import ReplyFigures
-from qwen_tui.i18n import _
+from qwen_tui.i18n import _, ngettext
 
 
 def duration(seconds: float) -> str:
@@ -34,3 +34,26 @@ def figures_line(figures: ReplyFigures, stopped: bool = False) -> str:
             _("length (cut at the most tokens allowed)") if figures.finish_reason == "length" else figures.finish_reason
         )
     return " · ".join(parts)
+
+
+def thinking_line(seconds: float | None, tokens: int | None) -> str:
+    """'Thought for 3.20 s, 120 tokens'; what is unknown is left out."""
+    if not seconds and not tokens:
+        return _("Thought")
+    if not tokens:
+        return _("Thought for {duration}").format(duration=duration(seconds or 0.0))
+    if not seconds:  # it came all at once
+        return ngettext("Thought, {count} token", "Thought, {count} tokens", tokens).format(count=f"{tokens:,}")
+    text = ngettext("Thought for {duration}, {count} token", "Thought for {duration}, {count} tokens", tokens)
+    return text.format(duration=duration(seconds), count=f"{tokens:,}")
+
+
+def file_size(size: int) -> str:
+    """'812 bytes', '34.2 kB', '1.2 MB'."""
+    if size < 1000:
+        return ngettext("{count} byte", "{count} bytes", size).format(count=size)
+    return (
+        _("{size} kB").format(size=f"{size / 1e3:,.1f}")
+        if size < 1e6
+        else _("{size} MB").format(size=f"{size / 1e6:,.1f}")
+    )

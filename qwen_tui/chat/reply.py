@@ -65,6 +65,7 @@ class ReplyBuilder:
 
     def _was_thinking(self, turn: Turn, event: ThinkingEnded) -> None:
         turn.reasoning, turn.text = turn.reasoning + turn.text, ""
+        turn.revision += 1
         turn.reasoning = turn.reasoning.strip("\n")
         turn.reasoning_tokens = self._meter.chunks_of(event.index)
         turn.reasoning_s = event.at - (self._meter.first_at or 0.0)

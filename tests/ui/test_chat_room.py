@@ -87,8 +87,9 @@ async def test_reasoning_is_shown_apart(services: Services) -> None:
     async with chatting(services, [reasoning("Let me think.\n"), "Yes.", finish(), DONE]) as room:
         await room.say("?")
         await room.settled()
-        assert "│ Let me think." in room.transcript.text
-        assert "\n   Yes." in room.transcript.text
+        assert "▸ Thought, 1 token · z unfolds\n\n   Yes." in room.transcript.text
+        await room.pilot.press("escape", "z")
+        assert "z folds\n   │ Let me think.\n\n   Yes." in room.transcript.text
         assert room.session.conversation.messages()[1].content == "Yes."
 
 

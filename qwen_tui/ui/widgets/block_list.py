@@ -24,9 +24,10 @@ class Block:
     """Something that is drawn as a run of rows.
 
     gap: empty rows before it. indent: empty columns left of it. height: rows, an estimate until `width` is current.
+    unfolded: its gap and height while it is folded away, else None.
     """
 
-    __slots__ = ("draw", "gap", "height", "indent", "rows", "width")
+    __slots__ = ("draw", "gap", "height", "indent", "rows", "unfolded", "width")
 
     def __init__(self, draw: Draw, gap: int = 0, indent: int = 0) -> None:
         self.draw = draw
@@ -35,6 +36,7 @@ class Block:
         self.height = 1
         self.width = -1
         self.rows: list[Strip] | None = None
+        self.unfolded: tuple[int, int] | None = None
 
 
 class BlockList:
@@ -64,6 +66,31 @@ class BlockList:
         del self._tops[count:]
         self._unchanged = min(self._unchanged, count)
         self._unmeasured = min(self._unmeasured, count)
+
+    def fold(self, first: int, last: int, folded: bool) -> None:
+        """Fold the blocks from `first` to before `last` away, or unfold them; their heights are then estimates."""
+        for block in self.blocks[first:last]:
+            if folded and block.unfolded is None:
+                block.unfolded = (block.gap, block.height)
+                block.gap = block.height = 0
+                block.width = self.width
+                self._forget(block)
+            elif not folded and block.unfolded is not None:
+                block.gap, block.height = block.unfolded
+                block.unfolded = None
+                block.width = -1
+        self._changed_at(first)
+
+    def redraw(self, index: int) -> None:
+        """Draw one block anew: what it tells has changed."""
+        self._forget(self.blocks[index])
+        self._measure(self.blocks[index])
+        self._changed_at(index)
+
+    def _changed_at(self, index: int) -> None:
+        del self._tops[index:]
+        self._unchanged = min(self._unchanged, index)
+        self._unmeasured = min(self._unmeasured, index)
 
     def reset(self, renderer: RowRenderer, width: int) -> None:
         """From now on another width or look: all rows are void, heights become estimates."""
@@ -153,6 +180,8 @@ class BlockList:
         block.width = self.width
 
     def _rows(self, block: Block) -> list[Strip]:
+        if block.unfolded is not None:
+            return []
         if block.rows is None:
             base = self.renderer.look.base
             left = [Segment(" " * block.indent, base)] if block.indent else []

@@ -71,6 +71,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
             "left_square_bracket", "turn(-1)", N_("the turn before"), id="chat.turn_before", show=False, group=MOVE
         ),
         Binding("right_square_bracket", "turn(1)", N_("turn after"), id="chat.turn_after", show=False, group=MOVE),
+        Binding("z", "fold", N_("fold or unfold the thinking"), id="chat.fold", show=False, group=MOVE),
         Binding("home,g", "scroll_home", N_("to the beginning"), id="chat.home", show=False, group=MOVE),
         Binding("end,G", "scroll_end", N_("to the end, and follow"), id="chat.end", show=False, group=MOVE),
     ]
@@ -167,6 +168,15 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
             self.choose(None)
             self.scroll_to_end()
 
+    def action_fold(self) -> None:
+        """Fold or unfold the thinking of the chosen turn, or of the last that has some."""
+        views = [view for view in self._views if view.has_thinking and self.chosen in (None, view.turn)]
+        if views:
+            views[-1].fold_thinking()
+            self._return_to(self._place())
+            if self._measuring is None:
+                self._measuring = self.set_timer(0.02, self._measure_some)
+
     def _show_chosen(self) -> None:
         """Scroll so that the chosen turn is in view: whole, or its beginning."""
         view = next((view for view in self._views if view.turn is self._chosen), None)
@@ -227,7 +237,7 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         turns = self._conversation.turns
         same = 0
         for view, turn in zip(self._views, turns, strict=False):
-            if view.turn is not turn:
+            if view.turn is not turn or view.is_stale:
                 break
             same += 1
         if same < len(self._views):
@@ -237,7 +247,9 @@ class Transcript(ScrollView, can_focus=True, inherit_bindings=False):
         if self._views and self._views[-1].catch_up():
             return True
         for turn in turns[len(self._views) :]:
-            self._views.append(TurnView(turn, self._blocks, self.retry_key))
+            names = {call.id: call.name for turn in turns for call in turn.tool_calls} if turn.tool_call_id else {}
+            caption = names.get(turn.tool_call_id, "")
+            self._views.append(TurnView(turn, self._blocks, self.retry_key, caption))
             if self._views[-1].catch_up():
                 return True
         return False
