@@ -34,6 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prompt", nargs="?", metavar="TEXT", help=_("what to ask; text that is piped in comes after it")
     )
     add_server_arguments(parser)
+    parser.add_argument(
+        "--compare", metavar="A,B",
+        help=_("ask two at once: each the name of a server or an endpoint, or a URL; NAME=MODEL, NAME@PRESET"),
+    )  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", default="", help=_("a system message"))
     parser.add_argument("--json", action="store_true", help=_("one JSON object when the reply is whole"))
     parser.add_argument(
@@ -56,13 +60,21 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     sampling = sampling_of(arguments, paths)
     any_character()
     at_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
-    if arguments.interactive or (arguments.prompt is None and at_terminal and not arguments.json):
+    if arguments.interactive and arguments.compare:
+        raise UsageError(_("--compare asks one question: it does not go with --interactive"))
+    if arguments.interactive or (
+        arguments.prompt is None and at_terminal and not (arguments.json or arguments.compare)
+    ):
         from qwen_tui.headless.chat_lines import talk
 
         return talk(arguments, paths, sampling)
     prompt = _prompt(arguments.prompt)
     messages = [Message("system", arguments.system)] if arguments.system else []
     messages.append(Message("user", prompt))
+    if arguments.compare:
+        from qwen_tui.headless.chat_compare import compare
+
+        return compare(arguments, paths, sampling, messages, stream_into)
     reply = Reply(arguments.json, arguments.stream, (sampling.n or 1) > 1)
 
     async def ask() -> None:

@@ -79,7 +79,7 @@ class Reply:
         from qwen_tui.chat.harmless import harmless, harmless_json
 
         if self.as_json:
-            print(harmless_json(self._object(stopped, error)), flush=True)
+            print(harmless_json(self.to_json(stopped, error)), flush=True)
             return
         if self.several:
             for index, text in sorted(self.texts.items()):
@@ -94,7 +94,8 @@ class Reply:
         if self.figures is not None:
             print(harmless(figures_line(self.figures, stopped)), file=sys.stderr, flush=True)
 
-    def _object(self, stopped: bool, error: QwenTuiError | None) -> dict[str, Any]:
+    def to_json(self, stopped: bool, error: QwenTuiError | None) -> dict[str, Any]:
+        """What --json prints."""
         figures = self.figures
         found: dict[str, Any] = {
             "model": self.model,
