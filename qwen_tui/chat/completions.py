@@ -27,12 +27,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Completion:
-    """What to continue. echo: begin the answer with the prompt. suffix: what comes after (models that fill in)."""
+    """What to continue. echo: begin the answer with the prompt. suffix: what comes after (models that fill in).
+
+    special: whether the server puts the tokenizer's own tokens (such as one for the beginning) before the prompt.
+    """
 
     prompt: str
     sampling: Sampling = field(default_factory=Sampling)
     echo: bool = False
     suffix: str = ""
+    special: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ def completion_body(target: Target, completion: Completion, *, stream: bool) -> 
         body["echo"] = True
     if completion.suffix:
         body["suffix"] = encodable(completion.suffix)
+    if not completion.special:
+        body["add_special_tokens"] = False
     return {**body, **completion.sampling.to_json("completions")}
 
 

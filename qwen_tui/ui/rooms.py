@@ -51,4 +51,6 @@ ROOMS: tuple[Room, ...] = (
     Room("watch", "w", N_("Watch"), "qwen_tui.ui.screens.watch", "WatchScreen"),
     Room("models", "m", N_("Models"), "qwen_tui.ui.screens.models", "ModelsScreen"),
     Room("chat", "c", N_("Chat"), "qwen_tui.ui.screens.chat", "ChatScreen"),
+    Room("completions", "p", N_("Completions"), "qwen_tui.ui.screens.completions", "CompletionsScreen"),
+    Room("bench", "b", N_("Bench"), "qwen_tui.ui.screens.bench", "BenchScreen"),
 )

@@ -14,6 +14,8 @@ from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
     from qwen_tui.chat.compare import Comparison
+    from qwen_tui.chat.completions_kept import CompletionsKeeper
+    from qwen_tui.chat.completions_session import CompletionsSession
     from qwen_tui.chat.session import ChatSession
     from qwen_tui.chat.store import ConversationStore
     from qwen_tui.chat.store_keeper import ConversationKeeper
@@ -87,6 +89,20 @@ class Services:
         return Comparison(self.conversations)
 
     @cached_property
+    def completions(self) -> CompletionsSession:
+        """The text of the Completions room, whatever room is shown."""
+        from qwen_tui.chat.completions_session import CompletionsSession
+
+        return CompletionsSession()
+
+    @cached_property
+    def completions_keeper(self) -> CompletionsKeeper:
+        """Keeps that text, from the first time it is asked for."""
+        from qwen_tui.chat.completions_kept import CompletionsKeeper
+
+        return CompletionsKeeper(self.completions, self.paths)
+
+    @cached_property
     def bench(self) -> BenchDesk:
         """What is measured in this run, whatever room is shown."""
         from qwen_tui.ui.bench_desk import BenchDesk
@@ -144,6 +160,10 @@ class Services:
             await self.watch.close()
         if "comparison" in vars(self):
             await self.comparison.close()
+        if "completions" in vars(self):
+            await self.completions.close()
+        if "completions_keeper" in vars(self):
+            await self.completions_keeper.close()
         if "chat" in vars(self):
             await self.chat.close()
         if "keeper" in vars(self):

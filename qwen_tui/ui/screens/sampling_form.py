@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from textual.app import ComposeResult
@@ -45,16 +45,19 @@ class SamplingForm(ModalScreen[Sampling | None], inherit_bindings=False):
         ),
     ]
 
-    def __init__(self, sampling: Sampling, defaults: Mapping[str, Any], paths: Paths) -> None:
-        """defaults: what the model's own generation_config says, by name."""
+    def __init__(
+        self, sampling: Sampling, defaults: Mapping[str, Any], paths: Paths, left_out: Sequence[str] = _LEFT_OUT
+    ) -> None:
+        """defaults: what the model's own generation_config says, by name. left_out: parameters not to ask for."""
         super().__init__()
+        self._left_out = left_out
         self._sampling = sampling
         self._defaults = defaults
         self._presets = SamplingPresets(paths)
 
     @property
     def _parameters(self) -> list[Parameter]:
-        return [parameter for parameter in PARAMETERS if parameter.name not in _LEFT_OUT]
+        return [parameter for parameter in PARAMETERS if parameter.name not in self._left_out]
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
