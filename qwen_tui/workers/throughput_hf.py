@@ -6,6 +6,7 @@ Runs under the engine's interpreter. Request: {"prompts" (file), "model", "token
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -79,8 +80,8 @@ def load_model(request: dict[str, Any], device: str) -> Any:
 
 
 def version_of(text: str) -> tuple[int, int]:
-    numbers = [int(word) for word in text.split(".")[:2] if word.isdigit()]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (0, 0)
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def batches(prompts: list[throughput_round.Prompt], most: int) -> Iterator[list[throughput_round.Prompt]]:

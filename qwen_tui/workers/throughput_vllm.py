@@ -27,13 +27,20 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     began = time.monotonic()
     llm = load(request["arguments"])
     load_seconds = time.monotonic() - began
+    generate = generator(llm, request["n"])
+    throughput_round.run_rounds(request, generate, lambda: forget_prefixes(llm))
+    return {"load_seconds": load_seconds, "about": {"vllm_version": vllm.__version__, **about(llm)}}
+
+
+def generator(llm: Any, n: int) -> throughput_round.Generate:
+    """What generates with `llm`, and tells how long it took. n: answers to each prompt."""
     meter = StepMeter(llm)
 
     def generate(
         prompts: list[throughput_round.Prompt], ticker: throughput_round.Ticker
     ) -> tuple[float, list[int], list[int]]:
         given: list[Any] = [{"prompt_token_ids": ids} for ids, _length in prompts]
-        parameters = [sampling(length, request["n"]) for _ids, length in prompts]
+        parameters = [sampling(length, n) for _ids, length in prompts]
         meter.ticker = ticker
         # As `vllm bench throughput` does, progress bar included: its time is part of vLLM's own figure.
         begin = time.perf_counter()
@@ -42,8 +49,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         prompt_lens = [len(output.prompt_token_ids or ()) for output in outputs]
         return elapsed, prompt_lens, [sum(len(one.token_ids) for one in output.outputs) for output in outputs]
 
-    throughput_round.run_rounds(request, generate, lambda: forget_prefixes(llm))
-    return {"load_seconds": load_seconds, "about": {"vllm_version": vllm.__version__, **about(llm)}}
+    return generate
 
 
 def load(words: list[str]) -> Any:
