@@ -24,6 +24,7 @@ from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.tokens import TokenCounter, counter_for
 from qwen_tui.bench.workload import Workload, make_items
+from qwen_tui.errors import UsageError
 from qwen_tui.hardware.machine import Machine
 from qwen_tui.i18n import _
 from qwen_tui.paths import Paths
@@ -212,3 +213,22 @@ def _count_missing(records: Sequence[Record], counter: TokenCounter | None) -> s
 def with_load(plan: Plan, load: Load) -> Plan:
     """The same plan under another load, with prompts of its own: no prefix cache knows them."""
     return replace(plan, load=load, seed=None if plan.seed is None else plan.seed + 1)
+
+
+def plan_again(run: Run, target: Target, about: Mapping[str, Any], tokenizer_file: Path | None = None) -> Plan:
+    """What makes a kept run once more, with other prompts. Raises UsageError for one that can't be."""
+    if run.kind == "offline" or run.about.get("imported_from"):
+        raise UsageError(
+            _("{id} can't be run again from here").format(id=run.id),
+            _("It was imported") if run.about.get("imported_from") else _("It measured an engine without a server"),
+        )
+    return Plan(
+        target,
+        run.workload,
+        run.load,
+        run.limits,
+        processes=0,
+        tokenizer_file=tokenizer_file,
+        tags=run.tags,
+        about=about,
+    )

@@ -19,7 +19,7 @@ def load_text(run: Run) -> str:
     """The work and the load in one line: 'random 64 in, 128 out · 25 requests · 25 streams · seed 7'."""
     load, work = run.load, run.workload
     lengths = _("{input} in, {output} out").format(input=work.input_len, output=work.output_len)
-    parts = [f"{work.kind} {lengths}" if work.kind == "random" else work.kind]
+    parts = [f"{work.kind} {lengths}" if work.kind in ("random", "imported") else work.kind]
     count = run.figures.completed + run.figures.failed + run.figures.cancelled
     parts.append(ngettext("{n} request", "{n} requests", count).format(n=count))
     if load.is_open_loop:

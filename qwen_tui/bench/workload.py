@@ -14,7 +14,8 @@ from qwen_tui.bench.vocabulary import WORDS
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import _
 
-Kind = Literal["random", "sharegpt", "jsonl", "conversation"]
+Kind = Literal["random", "sharegpt", "jsonl", "conversation", "imported"]
+#: Those that can be asked for.
 KINDS: tuple[Kind, ...] = ("random", "sharegpt", "jsonl", "conversation")
 #: Tokens that an answer gets where neither the workload nor the data set says.
 _OUTPUT = 128
@@ -23,7 +24,7 @@ _FEWEST_WORDS = 32
 
 @dataclass(frozen=True)
 class Workload:
-    """kind: one of KINDS.
+    """kind: one of KINDS; or "imported", of which only the mean lengths are known.
 
     random: input_len and output_len in tokens, each ± spread (0..1, a share, evenly distributed); prefix_len tokens,
         the same for all, come before. The input's length is without what the chat template adds.
@@ -42,7 +43,7 @@ class Workload:
 
     def __post_init__(self) -> None:
         """Raises UsageError where the fields make no workload."""
-        if self.kind not in KINDS:
+        if self.kind not in (*KINDS, "imported"):
             raise UsageError(_("There is no workload “{kind}”").format(kind=self.kind), "", ", ".join(KINDS))
         if self.kind == "random" and (self.input_len < 1 or self.output_len < 1):
             raise UsageError(_("Prompts and answers have at least one token"))
@@ -79,6 +80,8 @@ def make_items(workload: Workload, count: int, chance: random.Random, counter: T
     """
     if workload.kind == "random":
         return _random(workload, count, chance, counter)
+    if workload.kind == "imported":
+        raise UsageError(_("What an imported run asked for is not known"))
     if workload.kind == "conversation":
         return [Item(list(workload.messages), workload.output_len or _OUTPUT)] * count
     items = read_items(Path(workload.path), workload.kind, counter)

@@ -1,4 +1,4 @@
-"""`qwen-tui bench`: put a load on a server and say how fast it was; list, show and compare the runs that were kept."""
+"""`qwen-tui bench`: put a load on a server and say how fast it was."""
 
 from __future__ import annotations
 
@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from qwen_tui.headless.plain import PlainProgress
 
 INTERRUPTED = 130
+#: The first word after `bench` that means something else than a server → the module that does it.
+ACTIONS = dict.fromkeys(
+    ("runs", "show", "tag", "note", "delete", "compare", "trend", "export", "import"), "qwen_tui.headless.bench_kept"
+) | {"rerun": "qwen_tui.headless.bench_rerun"}
 T = TypeVar("T")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `qwen-tui bench`."""
+    parser.epilog = _("What was measured is kept: qwen-tui bench {actions}").format(actions=" | ".join(ACTIONS))
     add_target_arguments(parser)
     add_workload_arguments(parser)
     add_load_arguments(parser)
@@ -68,20 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sweep-rate", type=levels, metavar="R,R,…", help=_("one run at each rate of requests per second")
     )
-    kept = parser.add_mutually_exclusive_group()
-    kept.add_argument("--list", action="store_true", help=_("list the runs that were kept"))
-    kept.add_argument("--show", metavar="RUN", help=_("print a run again; `last` is the newest"))
-    kept.add_argument("--compare", nargs=2, metavar="RUN", help=_("print two runs side by side"))
 
 
 def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
-    """Measure, or show what was kept; the exit status."""
-    from qwen_tui.bench.ledger import Ledger
-
+    """Measure; the exit status."""
     if arguments.preset == "list":
         return _print_presets()
-    if arguments.list or arguments.show or arguments.compare:
-        return _show_kept(arguments, Ledger(paths), settings)
     if arguments.save_result and not Path(arguments.save_result).absolute().parent.is_dir():
         raise UsageError(_("There is no folder for {file}").format(file=arguments.save_result))
     if arguments.sweep or arguments.sweep_rate:
@@ -99,38 +96,6 @@ def _print_presets() -> int:
     return 0
 
 
-def _show_kept(arguments: argparse.Namespace, ledger: Ledger, settings: Settings) -> int:
-    from qwen_tui.bench.compare import caveats, rows
-    from qwen_tui.bench.price import HourlyPrice
-    from qwen_tui.bench.result import result_json
-    from qwen_tui.headless.bench_lines import compare_lines, list_lines, run_lines
-
-    if arguments.list:
-        runs = ledger.list()
-        lines = (
-            [json.dumps([result_json(one) for one in runs], ensure_ascii=False)] if arguments.json else list_lines(runs)
-        )
-    elif arguments.show:
-        one = ledger.get(arguments.show)
-        if arguments.save_result:
-            _save(one, ledger, arguments.save_result)
-        as_json = arguments.json
-        price = HourlyPrice.parse(settings.hourly_price)
-        lines = [json.dumps(result_json(one), ensure_ascii=False)] if as_json else run_lines(one, price)
-    else:
-        a, b = map(ledger.get, arguments.compare)
-        if arguments.json:
-            figures = [
-                {"name": row.key, "a": row.a, "b": row.b, "change": row.change} for row in rows(a.figures, b.figures)
-            ]
-            found = {"a": a.id, "b": b.id, "figures": figures, "caveats": caveats(a, b)}
-            lines = [json.dumps(found, ensure_ascii=False)]
-        else:
-            lines = compare_lines(a, b)
-    print("\n".join(lines))
-    return 0
-
-
 async def _bench(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     from qwen_tui.bench.price import HourlyPrice
     from qwen_tui.bench.result import result_json
@@ -144,7 +109,7 @@ async def _bench(arguments: argparse.Namespace, paths: Paths, settings: Settings
     with PlainProgress(sys.stderr) as show:
         found = await interruptible(bench, plan, show)
     if arguments.save_result:
-        _save(found, bench.ledger, arguments.save_result)
+        save_result(found, bench.ledger, arguments.save_result)
     if arguments.json:
         print(json.dumps(result_json(found), ensure_ascii=False), flush=True)
     else:
@@ -216,7 +181,6 @@ class RunProgress:
         self._load = load
         self._show = show
         self._measuring = _("Measuring: {name}").format(name=name) if name else _("Measuring")
-        self._measuring = _("Measuring: {name}").format(name=name) if name else _("Measuring")
         self._done = self._failed = 0
         self._tokens = RateMeter(5.0)
 
@@ -260,7 +224,7 @@ class RunProgress:
         self._show(progress)
 
 
-def _save(run: Run, ledger: Ledger, file: str) -> None:
+def save_result(run: Run, ledger: Ledger, file: str) -> None:
     """The result with each request's figures, mode as the umask has it: it is meant for others."""
     from qwen_tui.bench.result import result_json
     from qwen_tui.bench.target import BenchError

@@ -10,6 +10,7 @@ from qwen_tui.bench.sentences import doubts, failure_texts, load_text, server_te
 from qwen_tui.i18n import _
 
 if TYPE_CHECKING:
+    from qwen_tui.bench.compare import Row, Side
     from qwen_tui.bench.ledger import Run
     from qwen_tui.bench.price import HourlyPrice
     from qwen_tui.bench.statistics import Distribution, Figures
@@ -20,7 +21,8 @@ _STATISTICS = ("mean", "median", "p90", "p95", "p99", "max")
 def run_lines(run: Run, price: HourlyPrice | None = None) -> list[str]:
     """Everything that a person wants to know of a run."""
     figures = run.figures
-    lines = [_("{model} at {url}").format(model=run.model, url=run.base_url), load_text(run), ""]
+    what = f"{run.model}, {_load_cell(run)}" if run.kind == "offline" else ""
+    lines = [what or _("{model} at {url}").format(model=_harmless(run.model), url=run.base_url), load_text(run), ""]
     lines += table(
         [
             (_("requests"), f"{figures.completed:,}", *_in_brackets(failure_texts(figures))),
@@ -53,7 +55,8 @@ def latency_lines(figures: Figures) -> list[str]:
     for name in ("ttft", "tpot", "itl", "e2el"):
         values: Distribution = getattr(figures, name)
         if values.count:
-            rows.append((name.upper(), *(f"{getattr(values, key) * 1e3:,.1f}" for key in _STATISTICS)))
+            told = (getattr(values, key) for key in _STATISTICS)
+            rows.append((name.upper(), *(f"{value * 1e3:,.1f}" if value else "" for value in told)))
     return table(rows)
 
 
@@ -77,36 +80,102 @@ def list_lines(runs: Sequence[Run]) -> list[str]:
     """A line for each run of the ledger."""
     if not runs:
         return [_("No run was kept yet. `qwen-tui bench` makes one")]
-    rows = [(_("RUN"), _("DATE"), _("MODEL"), _("REQUESTS/S"), _("TOKENS/S"), "TTFT ms", "TPOT ms", _("LOAD"))]
+    rows = [
+        (_("RUN"), _("DATE"), _("MODEL"), _("REQUESTS/S"), _("TOKENS/S"), "TTFT ms", "TPOT ms", _("LOAD"), _("TAGS"))
+    ]
     for run in runs:
         figures = run.figures
-        load = f"{run.load.rate:g}/s" if run.load.is_open_loop else f"×{run.load.streams}"
+        times = [f"{values.mean * 1e3:,.1f}" if values.count else "" for values in (figures.ttft, figures.tpot)]
         rows.append(
             (
                 run.id,
                 time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-                run.model,
+                _harmless(run.model),
                 f"{figures.request_throughput:.2f}",
                 f"{figures.output_throughput:,.1f}",
-                f"{figures.ttft.mean * 1e3:,.1f}",
-                f"{figures.tpot.mean * 1e3:,.1f}",
-                _("{load} (stopped)").format(load=load) if run.partial else load,
+                times[0],
+                times[1],
+                _load_cell(run),
+                _harmless(" ".join(f"#{tag}" for tag in run.tags)),
             )
         )
     return table(rows, numbers_from=3)
 
 
-def compare_lines(a: Run, b: Run) -> list[str]:
-    """Both runs' figures side by side."""
-    from qwen_tui.bench.compare import caveats, rows
+def _load_cell(run: Run) -> str:
+    if run.kind == "offline":
+        return _("offline, {backend}").format(backend=run.about.get("backend", "?"))
+    load = f"{run.load.rate:g}/s" if run.load.is_open_loop else f"×{run.load.streams}"
+    if run.about.get("imported_from"):
+        return _("{load} (imported)").format(load=load)
+    return _("{load} (stopped)").format(load=load) if run.partial else load
 
-    shown: list[Sequence[str]] = [("", a.id, b.id, _("difference"))]
-    for row in rows(a.figures, b.figures):
-        change = f"{row.change:+.1%}" if row.change is not None else ""
-        if row.is_better is not None and row.change is not None and abs(row.change) >= 0.005:
-            change += " " + (_("better") if row.is_better else _("worse"))
-        shown.append((f"{_(row.name)} {row.unit}".strip(), f"{row.a:,.2f}", f"{row.b:,.2f}", change))
-    return [*table(shown), *(f"! {text}" for text in caveats(a, b))]
+
+def compare_lines(sides: Sequence[Side]) -> list[str]:
+    """The first side's figures, and each other's beside it, with the difference from the first in percent."""
+    from qwen_tui.bench.compare import caveats, side_rows
+    from qwen_tui.bench.confidence import METHOD
+
+    base, *others = sides
+    names = [_side_name(base)]
+    for side in others:
+        names += [_side_name(side), _("difference")]
+    shown: list[Sequence[str]] = [("", *names)]
+    is_sure = False
+    for rows in zip(*(side_rows(base, side) for side in others), strict=True):
+        cells = [f"{rows[0].a:,.2f}"]
+        for row in rows:
+            cells += [f"{row.b:,.2f}", change_text(row)]
+            is_sure = is_sure or row.interval is not None
+        if any(row.a or row.b for row in rows):
+            shown.append((f"{_(rows[0].name)} {rows[0].unit}".strip(), *cells))
+    lines = table(shown)
+    notes = dict.fromkeys(text for side in others for text in caveats(base.run, side.run))
+    if not is_sure:
+        notes[_("Each was run once: how far they differ by chance is not known. Repeat them for an interval")] = None
+    return [*lines, *([_(METHOD)] if is_sure else []), *(f"! {text}" for text in notes)]
+
+
+def change_text(row: Row) -> str:
+    """“+3.2% [+1.0% +5.5%] better”; “noise” where the interval holds 0."""
+    if row.change is None:
+        return ""
+    parts = [f"{row.change:+.1%}"]
+    if row.interval is not None:
+        parts.append(f"[{row.interval.low:+.1%} {row.interval.high:+.1%}]")
+        if not row.interval.is_clear:
+            parts.append(_("noise"))
+    if row.is_better is not None and abs(row.change) >= 0.005:
+        parts.append(_("better") if row.is_better else _("worse"))
+    return " ".join(parts)
+
+
+def _side_name(side: Side) -> str:
+    return side.run.id if len(side.repeats) == 1 else f"{side.run.id} ×{len(side.repeats)}"
+
+
+def trend_lines(runs: Sequence[Run], key: str) -> list[str]:
+    """A line for each run, the oldest first, with a bar, the change from the run before, and what else changed."""
+    from qwen_tui.bench.compare import changed_since, value
+
+    most = max((value(run, key) for run in runs), default=0.0)
+    rows: list[Sequence[str]] = [(_("DATE"), _("RUN"), key, "", "")]
+    notes: list[str] = []
+    before: Run | None = None
+    for run in runs:
+        now = value(run, key)
+        old = value(before, key) if before is not None else 0.0
+        step = f"{now / old - 1:+.1%}" if old else ""
+        bar = "█" * round(20 * now / most) if most else ""
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
+        rows.append((when, run.id, f"{now:,.2f}", step, bar))
+        if before is not None and (changes := changed_since(before, run)):
+            notes.append(f"{run.id}: " + _harmless("; ".join(changes)))
+        before = run
+    lined = table([row[:4] for row in rows], numbers_from=2)
+    width = max((len(line) for line in lined), default=0)
+    lines = [f"{line:<{width}}  {row[4]}".rstrip() for line, row in zip(lined, rows, strict=True)]
+    return [*lines, *(["", *notes] if notes else [])]
 
 
 def _in_brackets(parts: Sequence[str]) -> list[str]:

@@ -112,6 +112,8 @@ def sweep_lines(found: Sweep) -> list[str]:
                 if run.health.is_bottleneck]  # fmt: skip
     if doubtful:
         lines.append(
-            _("! At {loads} the client may have been measured: see `--show`").format(loads=", ".join(doubtful))
+            _("! At {loads} the client may have been measured: see `qwen-tui bench show`").format(
+                loads=", ".join(doubtful)
+            )
         )
     return lines
