@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "complete": ("qwen_tui.headless.complete", N_("let a model continue a text, without a chat template")),
     "conversations": ("qwen_tui.headless.conversations", N_("what was said: list, search, export, import, delete")),
     "request": ("qwen_tui.headless.request", N_("a request as code: curl, Python; or sent, and the raw answer shown")),
+    "batch": ("qwen_tui.headless.batch", N_("answer a file of prompts, without a server or through one; resumable")),
     "bench": ("qwen_tui.headless.bench", N_("measure how fast a server is; list and compare what was measured")),
     "throughput": ("qwen_tui.headless.throughput", N_("vLLM against transformers: one model, without a server")),
     "capacity": ("qwen_tui.headless.capacity", N_("find out how many users at once a server can bear")),
