@@ -220,7 +220,7 @@ class Downloads:
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 descriptor = os.pidfd_open(pid)
         if descriptor < 0:
-            await asyncio.sleep(longest)
+            await asyncio.sleep(longest if hub_queue.is_held(job) else 0.0)
             return
         loop, has_ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(descriptor, has_ended.set)

@@ -281,13 +281,32 @@ class Fetcher:
     def _fetch_part(self, unit: Unit, client: hub_http.Client, view: memoryview, number: int) -> None:
         file, index = unit.file, unit.index
         parts = file.parts
-        if parts is None or unit.generation != file.generation:
-            raise ObsoleteError
-        if not file.has_ranges and parts.counts[0]:
-            self._anew(file, unit.generation)
-            return
-        first = index * parts.part + parts.counts[index]
-        last = index * parts.part + parts.length(index) - 1
+        while not self._stopped:
+            if parts is None or unit.generation != file.generation:
+                raise ObsoleteError
+            if not file.has_ranges and parts.counts[0]:
+                self._anew(file, unit.generation)
+                return
+            first = index * parts.part + parts.counts[index]
+            last = index * parts.part + parts.length(index) - 1
+            if first > last:
+                return
+            if file.has_ranges:
+                last = min(last, first + client.span(file.url) - 1)
+            if not self._fetch_span(unit, parts, client, (first, last), view, number):
+                return
+
+    def _fetch_span(
+        self,
+        unit: Unit,
+        parts: hub_parts.PartFile,
+        client: hub_http.Client,
+        span: tuple[int, int],
+        view: memoryview,
+        number: int,
+    ) -> bool:
+        """Fetch the bytes `span`, both ends included; False if the hub gives no ranges, and the file was begun anew."""
+        file, (first, last) = unit.file, span
         is_ranged = file.has_ranges and (first > 0 or last + 1 < file.size)
         response, connection = client.get(file.url, first if is_ranged else None, last)
         try:
@@ -295,19 +314,18 @@ class Fetcher:
                 if response.status == 200:
                     file.has_ranges = False
                     self._anew(file, unit.generation)
-                    return
+                    return False
                 check_range(response, first, last, file.size)
             elif response.length is not None and response.length != file.size:
                 raise WrongSizeError(response.length)
-            self._receive(unit, parts, connection, view, number)
+            self._receive(unit, last + 1 - first, connection, view, number)
         finally:
             connection.finish()
+        return True
 
-    def _receive(
-        self, unit: Unit, parts: hub_parts.PartFile, connection: hub_http.Connection, view: memoryview, number: int
-    ) -> None:
-        file, index = unit.file, unit.index
-        left = parts.length(index) - parts.counts[index]
+    def _receive(self, unit: Unit, left: int, connection: hub_http.Connection, view: memoryview, number: int) -> None:
+        """Write the next `left` bytes of a part as they come."""
+        file = unit.file
         filled, written_at = 0, time.monotonic()
         try:
             while left > filled:

@@ -8,9 +8,9 @@ proxies (the usual environment variables; http and https, CONNECT), redirects, c
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 _HEAD_LIMIT = 262_144
 #: Little, so that most of the body is read straight to where it belongs.
 _HEAD_READ = 2048
-_TCP_WINDOW_CLAMP = 10  # linux/tcp.h; the socket module has no name for it
-#: Bytes on their way per connection, which a killed process loses: enough for so many a second, within bounds.
-_FASTEST = 100_000_000
-_LEAST_WINDOW, _MOST_WINDOW = 512 * 1024, 2 * 1024 * 1024
+#: Bytes to ask for at once of a large file: what of them is on its way is lost if this process is killed, and each
+#: request costs one way there and back. So there are as many as a fast line brings in so many of these ways.
+_LEAST_SPAN = 2 * 1024 * 1024
+_FASTEST, _WAYS = 25_000_000, 20
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MOST_REDIRECTS = 8
+#: How a call says that nothing came for too long; BlockingIOError where the kernel kept the time.
+_TOO_LONG = (socket.timeout, TimeoutError, BlockingIOError)
 _ESCAPED_ALREADY = "!#$%&'()*+,/:;=?@[]~"
 
 
@@ -107,9 +109,17 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
+def _leave_timeout_to_kernel(raw: socket.socket, timeout: float) -> None:
+    """Python's own timeout asks, before each call, whether it would block: that is as much work again."""
+    raw.settimeout(None)
+    seconds, rest = divmod(timeout, 1.0)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        raw.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", int(seconds), int(rest * 1_000_000)))
+
+
 def _explained(error: OSError) -> Trouble:
     """What a socket's error means."""
-    if isinstance(error, (socket.timeout, TimeoutError)):
+    if isinstance(error, _TOO_LONG):
         return Trouble("silent")
     ssl = sys.modules.get("ssl")
     if ssl is not None and isinstance(error, ssl.SSLError):
@@ -126,12 +136,14 @@ def _explained(error: OSError) -> Trouble:
 class Connection:
     """One connection, kept open between requests. Not for several threads at once.
 
-    context: gives what `tls_context` makes, and is called where it is needed.
+    context: gives what `tls_context` makes, and is called where it is needed. way: seconds that the way there and back
+    takes, as far as it is known.
     """
 
     def __init__(self, site: Site, context: Callable[[], ssl.SSLContext], timeout: float) -> None:
         self.site = site
         self.is_used = False
+        self.way = 0.0
         self._timeout = timeout
         self._socket: socket.socket | ssl.SSLSocket | None = None
         self._context = context
@@ -168,18 +180,18 @@ class Connection:
             target = (proxy.hostname, proxy.port or (443 if proxy.scheme == "https" else 8080))
         began = time.monotonic()
         raw: socket.socket | ssl.SSLSocket = socket.create_connection(target, min(self._timeout, 10.0))
-        window = int((time.monotonic() - began) * _FASTEST)  # connecting takes one way there and back
+        self.way = time.monotonic() - began
         try:
             raw.settimeout(self._timeout)
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, min(_MOST_WINDOW, max(_LEAST_WINDOW, window)))
             if self._proxy.startswith("https:"):
                 raw = self._context().wrap_socket(raw, server_hostname=target[0])
             if self.site.scheme == "https":
                 if self._proxy:
                     self._tunnel(raw)
                 raw = self._context().wrap_socket(raw, server_hostname=self.site.host)
+            elif not self._proxy.startswith("https:"):
+                _leave_timeout_to_kernel(raw, self._timeout)
         except BaseException:
             raw.close()
             raise
@@ -219,7 +231,7 @@ class Connection:
                 return self._exchange(message, url)
             except (OSError, Trouble) as error:
                 stale = was_used and not (isinstance(error, Trouble) and error.code != "cut")
-                if not stale or isinstance(error, (socket.timeout, TimeoutError)):
+                if not stale or isinstance(error, _TOO_LONG):
                     raise
                 self.close()  # the other side had closed a kept connection: that is no trouble
                 return self._exchange(message, url)
@@ -386,6 +398,11 @@ class Client:
             connection.finish()
             raise _refusal(response, url)
         raise Trouble("protocol", "too many redirects")
+
+    def span(self, url: str) -> int:
+        """How many bytes of `url` to ask for at once."""
+        connection, _headers, _path = self._way(self._moved.get(url, url))
+        return max(_LEAST_SPAN, int(_FASTEST * _WAYS * connection.way))
 
     def _way(self, url: str) -> tuple[Connection, str, str]:
         """The connection to the host of `url`, the headers for that host, and the path to ask it for."""

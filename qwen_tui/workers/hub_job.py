@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from qwen_tui.workers import hub_http, hub_queue
     from qwen_tui.workers.hub_fetch import Fetcher
     from qwen_tui.workers.hub_files import Failure, File, disk_failure, make_link
-    from qwen_tui.workers.hub_record import Record
+    from qwen_tui.workers.hub_record import Record, sync_disk_of
 else:
     import hub_http
     import hub_queue
     from hub_fetch import Fetcher
     from hub_files import Failure, File, disk_failure, make_link
-    from hub_record import Record
+    from hub_record import Record, sync_disk_of
 
 ALREADY_HELD = 3
 #: Seconds for which the answer that a plan was made of is good enough to begin with.
@@ -77,6 +77,8 @@ class Job:
         self.said_unlisted = 0.0
         self.began = 0.0
         self.authorization: dict[str, str] = {}
+        self.record: Record | None = None
+        self.folder_done: Path | None = None
 
     # -- saying how it goes ------------------------------------------------------------------------
 
@@ -119,7 +121,23 @@ class Job:
         for name, text in plan["refs"].items():
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             hub_queue.write_text(Path(name), text, 0o644)
+        self.folder_done = Path(plan["folder"])
         self.end("done", done=self.state["total"], checked=self.state["total"], files_done=self.state["files"])
+
+    def sync(self) -> None:
+        """After the end: have the disk itself take the files, and note that it has, in a process that nobody waits for.
+
+        Done means that every hash held. That the bytes would outlive a power cut takes as long as the disk takes.
+        """
+        if self.folder_done is None or self.record is None or os.fork():
+            return
+        try:
+            os.setsid()
+            os.closerange(3, 1024)  # the job's lock, too: it is over
+            sync_disk_of(self.folder_done)
+            self.record.write(is_synced=True)
+        finally:
+            os._exit(0)
 
     def await_turn(self) -> None:
         """Wait until the queue lets this one work."""
@@ -218,7 +236,7 @@ class Job:
             File(file["name"], file["url"], Path(file["target"]), file["size"], file["identity"])
             for file in plan["files"]
         ]
-        record = Record(Path(self.launch["record"]), self.request, plan)
+        record = self.record = Record(Path(self.launch["record"]), self.request, plan)
 
         def checked(file: File) -> None:
             if links[file.name]:
@@ -375,6 +393,7 @@ def main() -> None:
     job.say()
     try:
         job.run()
+        job.sync()
     except _StoppedError:
         job.end_stopped()
     except Failure as failure:

@@ -1,12 +1,14 @@
 """What was checked: for each file of a model its size, its time of change and its hash. Standard library only.
 
 Kept in qwen-tui's data folder, so that a file is not hashed again while nobody has touched it, and so that a model can
-be verified without asking the hub.
+be verified without asking the hub. Until the files are known to be on the disk itself, and not only in the machine's
+memory, the record names the boot it was made in: after a power cut they are hashed again.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,14 @@ else:
 def record_file(records: Path, folder: Path) -> Path:
     """Where the record of the model in `folder` is, or would be."""
     return records / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:24]}.json"
+
+
+def boot() -> str:
+    """Names the time since the machine was started."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 class Record:
@@ -42,6 +52,8 @@ class Record:
         }
         if not isinstance(self._data.get("files"), dict):
             self._data["files"] = {}
+        self._boot = boot()
+        self._is_trusted = self._data.get("boot") in (None, self._boot)
 
     def add(self, name: str, file: Path, identity: str) -> None:
         """The hash of `file` holds."""
@@ -50,7 +62,9 @@ class Record:
             self._data["files"][name] = [stat.st_size, stat.st_mtime_ns, identity]
 
     def is_good(self, name: str, file: Path, identity: str) -> bool:
-        """Whether it was checked against this very hash and has not been changed since."""
+        """Whether it was checked against this very hash and has not been changed since, nor lost in a power cut."""
+        if not self._is_trusted:
+            return False
         entry = self._data["files"].get(name)
         try:
             stat = file.stat()
@@ -58,8 +72,28 @@ class Record:
             return False
         return bool(entry == [stat.st_size, stat.st_mtime_ns, identity])
 
-    def write(self) -> None:
-        """Keep it."""
+    def write(self, *, is_synced: bool = False) -> None:
+        """Keep it. is_synced: the files are on the disk."""
         self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._lock:
+            self._data["boot"] = self._boot
+            if is_synced:
+                del self._data["boot"]
             hub_queue.write_json(self._file, self._data)
+
+
+def sync_disk_of(folder: Path) -> None:
+    """Have all that was written to the disk of `folder` be there when it returns: files, names and links.
+
+    One call for all files: for a thousand small ones, one each takes a hundred times as long. Raises OSError.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)

@@ -1,19 +1,24 @@
 """How fast downloads are: `qwen-tui download` against curl and `modelscope download`, from the same hub, in one run.
 
-    python tests/performance/download.py [--rounds 5] [--size 1500] [--folder /tmp]
+    python tests/performance/download.py [--rounds 5] [--kills 10] [--size 1500] [--folder /tmp]
 
-The hub is nginx (it has to be on the PATH), so that the hub is not what is measured. Two models: one file of `size` MB,
-and 1,000 files of 100 kB. Each round runs all of them, so that they meet the same machine; printed are the medians and
-their ratios to curl's. curl does not hash; the others do. Then a download is killed (SIGKILL) half-way, and what the
-hub has to send again is counted.
+The hub is nginx (it has to be on the PATH), so that the hub is not what is measured. Three models: one file of `size`
+MB, 1,000 files of 100 kB, and 1,000 of 1 MB. Each round runs all of the ways one after the other, so that they meet the
+same machine; printed are the medians, and the median of each round's ratio to curl. curl does not hash; the others do.
+CPU is that of a way's own processes. Then a download is killed (SIGKILL) at random moments, and what the hub has to
+send again is counted, by its own log: a little more than what was on its way, as it logs what it gave to its kernel.
+Last, how long the disk takes to have what a finished download wrote (which `qwen-tui` does after it has said so).
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import json
 import os
+import random
+import resource
 import shutil
 import signal
 import socket
@@ -26,7 +31,8 @@ from pathlib import Path
 
 PROGRAMS = Path(sys.executable).parent
 SMALL_FILES = 1000
-SMALL_SIZE = 100_000
+SMALL_SIZES = {"owner/small": 100_000, "owner/middle": 1_000_000}
+_SET_CHILD_SUBREAPER = 36
 
 CONFIGURATION = """
 daemon off; worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -57,8 +63,9 @@ class Hub:
 
     def __init__(self, folder: Path, size: int) -> None:
         self._folder = folder
-        self.models = {"owner/large": [("model.safetensors", size)], "owner/small": []}
-        self.models["owner/small"] = [(f"part-{index:04}.bin", SMALL_SIZE) for index in range(SMALL_FILES)]
+        self.models = {"owner/large": [("model.safetensors", size)]}
+        for model, small in SMALL_SIZES.items():
+            self.models[model] = [(f"part-{index:04}.bin", small) for index in range(SMALL_FILES)]
         for model, files in self.models.items():
             self._make(model, files)
         with socket.socket() as probe:
@@ -77,6 +84,9 @@ class Hub:
 
     def address(self, model: str, name: str) -> str:
         return f"{self.url}/api/v1/models/{model}/repo?Revision=master&FilePath={name}"
+
+    def size(self, model: str) -> int:
+        return sum(size for _name, size in self.models[model])
 
     def sent(self) -> int:
         """Bytes of files that it has sent, as far as it knows; those of a broken connection, too."""
@@ -128,12 +138,17 @@ class Runs:
         os.sync()  # what the run before left to be written is not this one's
         return self._out
 
-    def _timed(self, *words: str | Path) -> float:
+    def _timed(self, *words: str | Path) -> tuple[float, float]:
+        """Seconds, and seconds of CPU of all that it started (this process inherits what outlives its parent)."""
+        _reap()
+        before = _cpu()
         began = time.monotonic()
         subprocess.run(words, env=self.environment, check=True, stdout=self._log, stderr=self._log)
-        return time.monotonic() - began
+        seconds = time.monotonic() - began
+        _reap()
+        return seconds, _cpu() - before
 
-    def curl(self, model: str) -> float:
+    def curl(self, model: str) -> tuple[float, float]:
         out = self.fresh()
         lines = [
             f'url = "{self._hub.address(model, name)}"\noutput = "{out / name}"' for name, _ in self._hub.models[model]
@@ -141,73 +156,109 @@ class Runs:
         (out / "urls").write_text("\n".join(lines))
         return self._timed("curl", "-s", "-K", out / "urls")
 
-    def modelscope(self, model: str) -> float:
+    def modelscope(self, model: str) -> tuple[float, float]:
         self.fresh()
         return self._timed(PROGRAMS / "modelscope", "download", "--model", model)
 
     def qwen_tui(self, model: str) -> tuple[float, float]:
-        """Of the whole command; and of it the fetching and hashing."""
         self.fresh()
-        began = time.monotonic()
-        words = [PROGRAMS / "qwen-tui", "download", model, "--json"]
+        return self._timed(PROGRAMS / "qwen-tui", "download", model)
+
+    def fetching(self, model: str) -> tuple[float, float]:
+        """Of a download, the seconds of fetching and hashing; and those of having it on the disk."""
+        out = self.fresh()
+        words: list[str | Path] = [PROGRAMS / "qwen-tui", "download", model, "--json"]
         done = subprocess.run(words, env=self.environment, check=True, stdout=subprocess.PIPE, stderr=self._log)
-        return time.monotonic() - began, float(json.loads(done.stdout)["seconds"])
+        began = time.monotonic()
+        subprocess.run(["sync", "-f", out], check=True)
+        return float(json.loads(done.stdout)["seconds"]), time.monotonic() - began
 
     def killed(self, model: str) -> float:
-        """The share of the bytes that the hub sends again because of a SIGKILL half-way, by its own log."""
-        self.fresh()
-        before = self._hub.sent()
+        """The share of the bytes that the hub sends again because of a SIGKILL at a random moment."""
+        out = self.fresh()
+        before, moment = self._hub.sent(), random.uniform(0.05, 0.95)
         self._run("download", model, "--detach")
-        state = next((Path(self.environment["XDG_STATE_HOME"]) / "qwen-tui" / "downloads").glob("*/state.json"))
-        while (now := json.loads(state.read_text())).get("done", 0) < now.get("total", 1 << 60) // 2:
-            assert now["status"] in ("queued", "listing", "running")
+        file = next((Path(self.environment["XDG_STATE_HOME"]) / "qwen-tui" / "downloads").glob("*/state.json"))
+        while (state := json.loads(file.read_text()))["status"] in ("queued", "listing", "running"):
+            # The state is written four times a second: for small files, those that are there tell more.
+            whole = sum(not entry.name.endswith(".incomplete") for entry in out.rglob("*.*"))
+            if max(state["done"] / state["total"], whole / len(self._hub.models[model])) > moment:
+                time.sleep(random.uniform(0.0, 0.1))
+                os.kill(state["pid"], signal.SIGKILL)
+                break
             time.sleep(0.002)
-        os.kill(now["pid"], signal.SIGKILL)
         self._run("download", model)
-        return (self._hub.sent() - before) / now["total"] - 1
+        return (self._hub.sent() - before) / self._hub.size(model) - 1
 
     def _run(self, *words: str) -> None:
-        command = [PROGRAMS / "qwen-tui", *words]
+        command: list[str | Path] = [PROGRAMS / "qwen-tui", *words]
         subprocess.run(command, env=self.environment, check=True, stdout=self._log, stderr=self._log)
 
 
-def measure(runs: Runs, model: str, size: int, rounds: int) -> None:
-    """Print the figures of one model of `size` bytes."""
-    times: dict[str, list[float]] = {"curl": [], "modelscope": [], "qwen-tui": [], "of it fetching": []}
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _reap() -> None:
+    """Wait for all children but nginx, which was started first."""
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    while len(pids := children.read_text().split()) > 1:
+        os.waitpid(int(pids[-1]), 0)
+
+
+def measure(hub: Hub, runs: Runs, model: str, rounds: int) -> None:
+    """Print the figures of one model."""
+    ways = {"curl": runs.curl, "modelscope": runs.modelscope, "qwen-tui": runs.qwen_tui}
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    fetching = []
     for _round in range(rounds):
-        times["curl"].append(runs.curl(model))
-        times["modelscope"].append(runs.modelscope(model))
-        whole, fetching = runs.qwen_tui(model)
-        times["qwen-tui"].append(whole)
-        times["of it fetching"].append(fetching)
-    reference = statistics.median(times["curl"])
-    print(f"{model}: {size / 1e6:,.0f} MB, {rounds} rounds")
-    for name, seconds in times.items():
-        middle = statistics.median(seconds)
-        ratios = sorted(curl / own for curl, own in zip(times["curl"], seconds, strict=True))
+        for name, way in ways.items():
+            times[name].append(way(model))
+        fetching.append(runs.fetching(model))
+    size = hub.size(model)
+    print(f"{model}: {size / 1e6:,.0f} MB in {len(hub.models[model]):,}, {rounds} rounds")
+    for name, found in times.items():
+        middle = statistics.median(seconds for seconds, _cpu_seconds in found)
+        ratios = sorted(curl[0] / own[0] for curl, own in zip(times["curl"], found, strict=True))
         print(
-            f"  {name:<15} {middle:6.2f} s  {size / middle / 1e6:6.0f} MB/s  {reference / middle:5.2f} x curl"
-            f"  (by round {ratios[0]:.2f} to {ratios[-1]:.2f})"
+            f"  {name:<11} {middle:6.2f} s  {size / middle / 1e6:6.0f} MB/s  {statistics.median(ratios):5.2f} x curl"
+            f"  (by round {ratios[0]:.2f} to {ratios[-1]:.2f})  CPU {statistics.median(cpu for _s, cpu in found):.2f} s"
         )
+    alone = statistics.median(seconds for seconds, _synced in fetching)
+    synced = statistics.median(seconds for _alone, seconds in fetching)
+    print(f"  of qwen-tui, fetching and hashing: {alone:.2f} s; afterwards, until it is on the disk: {synced:.2f} s")
+
+
+def kill(runs: Runs, model: str, kills: int) -> None:
+    """Print what kills cost."""
+    shares = [runs.killed(model) for _kill in range(kills)]
+    each = " ".join(f"{share:.2%}" for share in shares)
+    print(
+        f"{model}, killed {kills} times: {statistics.mean(shares):.2%} sent again, at worst {max(shares):.2%} ({each})"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--models", nargs="*", default=["large", "small", "middle"], help="of large, small, middle")
     parser.add_argument("--size", type=int, default=1500, help="of the large file, in MB")
     parser.add_argument("--folder", default=None, help="where to put everything (default: the system's)")
     options = parser.parse_args()
     if not shutil.which("nginx") or not shutil.which("curl"):
         raise SystemExit("nginx and curl have to be on the PATH (Debian: apt install nginx-light curl)")
+    ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         hub = Hub(folder, options.size * 1_000_000)
         try:
             runs = Runs(hub, folder)
-            measure(runs, "owner/large", options.size * 1_000_000, options.rounds)
-            measure(runs, "owner/small", SMALL_FILES * SMALL_SIZE, options.rounds)
-            shares = [runs.killed("owner/large") for _round in range(options.rounds)]
-            print(f"killed half-way: {', '.join(f'{share:.2%}' for share in shares)} of the bytes sent again")
+            for model in (f"owner/{name}" for name in options.models):
+                measure(hub, runs, model, options.rounds)
+                if options.kills and model != "owner/middle":
+                    kill(runs, model, options.kills)
         finally:
             hub.stop()
 
