@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from qwen_tui.bench.capacity import Capacity, Search
@@ -123,8 +123,9 @@ class BenchDesk:
             return
         self.job = Job(order)
         on_loopback = order.plan.target.host in ("127.0.0.1", "localhost", "::1")
-        self._bench = Bench(self._paths, observe, self._machine() if on_loopback else None)
-        self._task = asyncio.ensure_future(self._do(self.job, self._bench))
+        machine = self._machine() if on_loopback else None
+        self._bench = Bench(self._paths, observe, machine)
+        self._task = asyncio.ensure_future(self._do(self.job, self._bench, machine))
 
     def stop(self) -> None:
         """End what is under way in order; what was measured is kept and marked as partial."""
@@ -152,8 +153,11 @@ class BenchDesk:
 
     # Doing
 
-    async def _do(self, job: Job, bench: Bench) -> None:
+    async def _do(self, job: Job, bench: Bench, machine: Machine | None) -> None:
         try:
+            if machine is not None and (gpus := (await machine.read()).gpus):
+                about = {**job.order.plan.about, "gpus": [gpu.name for gpu in gpus], "driver": machine.driver}
+                job.order = replace(job.order, plan=replace(job.order.plan, about=about))
             job.result = await self._work(job, bench)
         except asyncio.CancelledError:
             job.stopping = True

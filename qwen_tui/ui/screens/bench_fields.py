@@ -252,26 +252,34 @@ def _workload(
     if kind == "random":
         output_len = output_len or 128
     spread, prefix = reader.number("spread", -1e-9, 0.99), reader.whole("prefix_len")
-    words = ["--dataset", kind]
     path, messages = reader.text("path"), ()
     if kind == "conversation":
         path, messages = _messages(reader, path, conversation)
     elif kind != "random" and not Path(path).expanduser().is_file():
         reader.errors["path"] = _("there is no such file") if path else _("the file with the prompts")
-    if kind == "random":
-        words += ["--input-len", str(input_len), "--output-len", str(output_len), "--range-ratio", f"{spread:g}"]
-        words += ["--prefix-len", str(prefix)]
-    else:
-        path = str(Path(path).expanduser().absolute()) if path else ""
-        words += ["--dataset-path", path, *(["--output-len", str(output_len)] if output_len else [])]
+    path = str(Path(path).expanduser().absolute()) if path else ""
     if reader.errors:
-        return None, words
+        return None, []
     try:
         work = Workload(kind, input_len, output_len, spread, prefix, "" if kind == "conversation" else path, messages)
     except QwenTuiError as error:
         reader.errors[""] = error.title
-        return None, words
-    return work, words
+        return None, []
+    return work, work_words(work, path)
+
+
+def work_words(work: Workload, path: str = "") -> list[str]:
+    """How a command line says what is asked. path: the file of a conversation."""
+    words = ["--dataset", work.kind]
+    if work.kind == "random":
+        words += ["--input-len", str(work.input_len), "--output-len", str(work.output_len)]
+        words += ["--range-ratio", f"{work.spread:g}", "--prefix-len", str(work.prefix_len)]
+    else:
+        words += ["--dataset-path", work.path or path or "CONVERSATION.json"]
+        words += ["--output-len", str(work.output_len)] if work.output_len else []
+    if work.ignore_eos is not None:
+        words.append("--ignore-eos" if work.ignore_eos else "--no-ignore-eos")
+    return words
 
 
 def _messages(
