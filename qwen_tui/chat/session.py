@@ -122,6 +122,10 @@ class ChatSession:
             turns = turns[:-1]
         return Conversation(self.conversation.system, turns).messages()
 
+    def touched(self) -> None:
+        """Something beside the text changed, such as what is left out: tell who listens."""
+        self._changed()
+
     def stop(self) -> None:
         """Stop the reply that streams, if one does; its connection is closed at once."""
         reply = self.conversation.open_reply

@@ -106,6 +106,23 @@ async def text_chances(
         ) from None
 
 
+async def reply_chances(
+    target: Target,
+    messages: Sequence[Message],
+    text: str,
+    *,
+    reasoning: str = "",
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> list[TokenChance]:
+    """How likely each token of a reply to `messages` is, after its thinking if it has any. Raises ChatError."""
+    before = (await tokenize_chat(target, messages, tools=tools)).ids
+    if reasoning:
+        opened = (await detokenize(target, before[-8:])).rstrip().endswith("<think>")
+        thought = f"{'' if opened else '<think>' + chr(10)}{reasoning}\n</think>\n\n"
+        before += (await tokenize_text(target, thought, special=False)).ids
+    return await text_chances(target, before, text)
+
+
 def token_bytes(tokens: Tokens, text: str) -> list[bytes] | None:
     """The bytes of each token, where the vocabulary is one of bytes (as GPT-2's and Qwen's); else None."""
     table = _byte_table()

@@ -24,7 +24,7 @@ from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
 from qwen_tui.ui.screens.chat_compare import ComparesAndImports
-from qwen_tui.ui.screens.chat_turns import ChatTurns
+from qwen_tui.ui.screens.chat_tokens import TokensAndContext
 from qwen_tui.ui.screens.dialogs import Confirm
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets.conversation_list import ConversationList
@@ -54,7 +54,7 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
-class ChatScreen(ComparesAndImports, ChatTurns):
+class ChatScreen(ComparesAndImports, TokensAndContext):
     """A transcript and a prompt under it; the conversation itself belongs to the services."""
 
     ROOM = "chat"
@@ -146,8 +146,11 @@ class ChatScreen(ComparesAndImports, ChatTurns):
             title += " · " + _("with a system prompt")
         if self._edited in conversation.turns:
             title = _("Instead of what was said: enter sends it, esc esc leaves it as it was")
-        prompt.border_title = Content(title)
-        prompt.border_subtitle = Content(self._rate_text() if self.session.is_streaming else self._version_text())
+        prompt.border_title = Content(self.leave_out_text() or title)
+        if self.session.is_streaming:
+            prompt.border_subtitle = Content(self._rate_text())
+        else:
+            self.show_meter()
         self.refresh_bindings()
 
     def _rate_text(self) -> str:
@@ -188,6 +191,8 @@ class ChatScreen(ComparesAndImports, ChatTurns):
             return ""
         if binding.id and binding.id.startswith("chat.") and self.is_listing:
             return ""
+        if binding.id in ("chat.tokens", "chat.leave_out", "chat.send_again"):
+            return self.tokens_binding_text(binding)
         if binding.id == "chat.find" and isinstance(self.focused, Prompt):
             return ""  # there it is a letter
         return binding.description
