@@ -184,6 +184,21 @@ class Batches:
             raise BatchError(_("The batch could not be started"), "", _("See {log}").format(log=folder / "keeper.log"))
         return state
 
+    async def again(self, id: str) -> BatchState:
+        """Start a batch that is over once more, with the same order: it goes on. Raises UsageError, BatchError."""
+        return await asyncio.to_thread(self._again, self.get(id))
+
+    def _again(self, state: BatchState) -> BatchState:
+        launch = read_json(state.folder / "launch.json")
+        try:
+            env = dict(launch["env"])
+            key = env.pop("VLLM_API_KEY", None) if state.order.get("server") else None
+            order = BatchOrder.from_json(state.order, env, key)
+            python = Path(launch["argv"][0])
+        except (KeyError, TypeError, IndexError):
+            raise BatchError(_("The batch could not be started"), _("Its record is damaged")) from None
+        return self._start(order, None if order.server is not None else Engine(python, "", "unknown", "option"))
+
     # -- ending ------------------------------------------------------------------------------------
 
     async def cancel(self, id: str) -> BatchState:

@@ -130,6 +130,26 @@ class BatchOrder:
             "server": server,
         }
 
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], env: Mapping[str, str], api_key: str | None = None) -> BatchOrder:
+        """The inverse of `to_json`, with the input as it is now. Reads it. Raises UsageError, KeyError, TypeError."""
+        given = data["input"]
+        server = data.get("server")
+        return cls(
+            model=data["model"],
+            input=read_input(Path(given["path"]), given["kind"], given["column"]),
+            output=Path(data["output"]),
+            format=data["format"],
+            sampling=data["sampling"],
+            chat=data["chat"],
+            system=data["system"],
+            chat_template=data["chat_template"],
+            lora=data["lora"],
+            arguments=tuple(word for word in data["arguments"][2:] if not (data["lora"] and word == "--enable-lora")),
+            env=env,
+            server=ServerTarget(**server, api_key=api_key) if server else None,
+        )
+
     def _lora_words(self) -> list[str]:
         return ["--enable-lora"] if self.lora and "--enable-lora" not in self.arguments else []
 

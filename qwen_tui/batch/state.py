@@ -210,12 +210,21 @@ def _status(folder: Path, held: bool, progress: dict[str, Any], kept: dict[str, 
         return BatchStatus(phase) if phase in ("starting", "running", "ending") else BatchStatus.STARTING
     if is_over:
         return BatchStatus(phase)
+    if _worker_lives(folder, progress.get("pid")):
+        return BatchStatus.ENDING  # its keeper was killed, and it ends itself
     if not kept and _is_new(folder):
         return BatchStatus.STARTING
     ended = kept.get("exit")
     if isinstance(ended, dict) and (ended.get("code") is not None or ended.get("asked")):
         return BatchStatus.CANCELLED if ended.get("asked") else BatchStatus.FAILED
     return BatchStatus.INTERRUPTED
+
+
+def _worker_lives(folder: Path, pid: object) -> bool:
+    try:
+        return os.fsencode(folder) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
 
 
 def _is_new(folder: Path) -> bool:

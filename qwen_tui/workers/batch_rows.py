@@ -191,14 +191,14 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
     while line := file.readline(LONGEST_LINE + 2):
         if first:
             line, first = line.removeprefix(_BOM), False
-        if line.endswith(b"\n"):
-            yield line[:-1].removesuffix(b"\r")
-        elif len(line) <= LONGEST_LINE:
-            yield line  # the last one
-        else:
-            while (rest := file.readline(1 << 20)) and not rest.endswith(b"\n"):
-                pass
-            yield None
+        is_whole = line.endswith(b"\n")
+        text = line.removesuffix(b"\n")
+        if len(text) <= LONGEST_LINE:
+            yield text.removesuffix(b"\r")
+            continue
+        while not is_whole and (rest := file.readline(1 << 20)):
+            is_whole = rest.endswith(b"\n")
+        yield None
 
 
 def _read_lines(path: str, kind: str) -> Iterator[tuple[Row | BadRow, bool]]:
