@@ -164,7 +164,9 @@ async def stream_request(
             ) as response,
         ):
             if response.status_code != 200:
-                raise failures.from_status(response.status_code, await _read(response, _ERROR_BODY_LIMIT), target)
+                body_text = await _read(response, _ERROR_BODY_LIMIT)
+                wait = response.headers.get("retry-after")
+                raise failures.from_status(response.status_code, body_text, target, wait)
             if "text/event-stream" in response.headers.get("content-type", ""):
                 reply = _streamed(response, meter, read_choice)
             else:
@@ -246,9 +248,12 @@ async def _streamed(
 
 def _parse(sse: SseEvent) -> Any:
     try:
-        return json.loads(sse.data)
+        body = json.loads(sse.data)
     except (ValueError, RecursionError):
         raise failures.not_an_answer(sse.data[:300]) from None
+    if sse.name == "error" and isinstance(body, dict):
+        return {"error": body.get("error") or body}
+    return body
 
 
 def _take(

@@ -29,7 +29,8 @@ def side_figures(side: Side, other: ReplyFigures | None) -> str:
     if rate is not None:
         others = other.tokens_per_s if other is not None else None
         better = others is not None and rate > others * (1 + _ALIKE)
-        parts.append(_("{rate} tokens/s").format(rate=f"{rate:,.1f}") + (" ▲" if better else ""))
+        shown = f"{rate:.1f}" if rate < 99.95 else f"{rate:,.0f}"
+        parts.append(_("{rate} tokens/s").format(rate=shown) + (" ▲" if better else ""))
     parts.append(_("{count} tokens").format(count=f"{'~' if figures.estimated else ''}{figures.completion_tokens:,}"))
     if reply.state.value == "stopped":
         parts.append(_("stopped"))

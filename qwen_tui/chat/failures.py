@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
+from email.utils import parsedate_to_datetime
 from html import unescape
 from typing import Any
 
@@ -60,8 +63,21 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _WHY_LIMIT else text[: _WHY_LIMIT - 1] + "…"
 
 
-def from_status(status: int, body: bytes, target: Target) -> ChatError:
-    """The error for an HTTP answer that is not 200."""
+def seconds_to_wait(header: str | None) -> int | None:
+    """What a Retry-After header says, in whole seconds; None if it says nothing."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return int(header.strip()[:9])
+    try:
+        moment = parsedate_to_datetime(header)
+        return max(0, math.ceil(moment.timestamp() - time.time()))
+    except (ValueError, TypeError, OverflowError, OSError):
+        return None
+
+
+def from_status(status: int, body: bytes, target: Target, retry_after: str | None = None) -> ChatError:
+    """The error for an HTTP answer that is not 200. retry_after: the header of that name."""
     why = readable(body)
     if target.api_key and len(target.api_key) > 7:
         why = why.replace(target.api_key, "***")  # some servers quote the key that they refuse
@@ -69,31 +85,54 @@ def from_status(status: int, body: bytes, target: Target) -> ChatError:
     if status in (401, 403):
         title = _("The server refused the API key") if target.api_key else _("The server wants an API key")
         hint = _("Give the key that the server was started with")
-    elif status == 404:
+    elif status in (404, 405):
         title = _("The server has no model “{model}”, or no chat at this address").format(model=target.model)
         hint = _("Check the model's name, and that the URL ends in /v1: {url}").format(url=target.base_url)
     elif status in (400, 413, 422):
         title = _("The server did not accept the request")
-        if re.search(r"context length|maximum.{0,20}(tokens|length)|too long", why, re.IGNORECASE):
-            hint = _("The conversation is longer than the model's context: begin a new one, or ask for fewer tokens")
-        elif "chat template" in why.lower():
-            hint = _("Start the server with a chat template")
+        hint = _what_to_change(status, why)
     elif status == 429:
         title = _("The server has too many requests")
-        hint = _("Wait a moment, then retry")
+        wait = seconds_to_wait(retry_after)
+        hint = _("Wait {seconds} s, then retry").format(seconds=wait) if wait else _("Wait a moment, then retry")
     elif status >= 500:
         title = _("The server failed with status {status}").format(status=status)
-        hint = _("Its log says more; then retry")
+        wait = seconds_to_wait(retry_after)
+        hint = _("Wait {seconds} s, then retry").format(seconds=wait) if wait else _("Its log says more; then retry")
     else:
         title = _("The server answered with status {status}").format(status=status)
     return ChatError(title, why, hint, status)
 
 
+def _what_to_change(status: int, why: str) -> str:
+    """What helps against a request that was refused, by the words that vLLM and others refuse it with."""
+    if "max_tokens" in why and "max_model_len" in why:
+        return _("Ask for fewer tokens: max_tokens is more than the model's whole context")
+    if re.search(r"context length|maximum.{0,20}(tokens|length)|too long", why, re.IGNORECASE):
+        return _("The conversation is longer than the model's context: begin a new one, or ask for fewer tokens")
+    if "empty conversation" in why:
+        return _("Write a message first")
+    if "chat template" in why.lower():
+        return _("Start the server with a chat template")
+    if "multimodal" in why or re.search(r"image (input|content)|does not support images", why, re.IGNORECASE):
+        return _("This model takes text only: send the message without images")
+    if re.search(r"grammar|regex|schema", why, re.IGNORECASE):
+        return _("Look at json_schema and regex in the sampling: this server can't follow them")
+    if "enable-auto-tool-choice" in why or "tool-call-parser" in why:
+        return _("Start the server with --enable-auto-tool-choice and --tool-call-parser, or send no tools")
+    if "parameter=" in why:
+        return _("Change that value in the sampling, then ask again")
+    return _("The message is too large for the server, or for a program in between") if status == 413 else ""
+
+
 def in_stream(body: Any) -> ChatError | None:
     """The error that one streamed JSON object carries, or None if it is an ordinary chunk."""
-    if not isinstance(body, dict) or "choices" in body:
+    if not isinstance(body, dict):
         return None
-    if "error" not in body and body.get("object") != "error" and "detail" not in body:
+    # Some send the error in a chunk that has choices as well.
+    if not body.get("error") and (
+        "choices" in body or ("error" not in body and body.get("object") != "error" and "detail" not in body)
+    ):
         return None
     status = body["error"].get("code") if isinstance(body.get("error"), dict) else body.get("code")
     return ReplyBroken(

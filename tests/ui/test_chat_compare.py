@@ -52,7 +52,7 @@ async def test_one_prompt_to_two_servers_and_on_with_one(services: Services) -> 
             await pilot.press("escape")
             await pilot.resize_terminal(80, 24)
             await wait_until(pilot, lambda: one.region.y < two.region.y)
-            await pilot.press("z", "left", "o")
+            await pilot.press("backslash", "left", "o")
             await wait_until(pilot, lambda: app.screen is not screen)
             await wait_until(pilot, lambda: app.target is not None and app.target.name == "two")
             conversation = services.chat.conversation

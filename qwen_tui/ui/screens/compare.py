@@ -44,7 +44,7 @@ class CompareScreen(RoomScreen):
         Binding("x", "stop", N_("stop this side"), id="compare.stop", group=DO),
         Binding("o", "take", N_("go on with this side"), id="compare.take", group=DO),
         Binding("y", "copy_reply", N_("copy reply"), id="compare.copy", group=DO),
-        Binding("z", "swap", N_("swap the sides"), id="compare.swap", group=DO),
+        Binding("backslash", "swap", N_("swap the sides"), id="compare.swap", group=DO),
         Binding("left", "side(0)", N_("the left side"), id="compare.left", group=DO, show=False),
         Binding("right", "side(1)", N_("the right side"), id="compare.right", group=DO, show=False),
         Binding("escape", "leave", N_("to the side; stop both; back"), id="compare.leave", group=DO, show=False),
@@ -124,7 +124,10 @@ class CompareScreen(RoomScreen):
             transcript.set_class(number == self._acting, "-acting")
             transcript.border_title = Content(self._title(number, side))
         self._show_figures()
-        self.query_one(Prompt).border_title = Content(_("Message to both"))
+        prompt = self.query_one(Prompt)
+        prompt.border_title = Content(_("Message to both"))
+        is_new = not any(side.conversation.turns for side in self.comparison.sides)
+        prompt.border_subtitle = Content(_("esc, then ← → and e: whom a side asks; , its sampling") if is_new else "")
         self.refresh_bindings()
 
     def _show_figures(self) -> None:

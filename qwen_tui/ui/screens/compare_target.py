@@ -113,7 +113,7 @@ class CompareTarget(ModalScreen[Place | None], inherit_bindings=False):
                         yield server_place(statuses[place.name], model)
 
     def _show(self) -> None:
-        if not self.is_mounted:
+        if not self.is_attached:
             return
         options = self.query_one(OptionList)
         chosen = self._shown[options.highlighted] if options.highlighted is not None and self._shown else self._current
