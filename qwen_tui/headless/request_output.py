@@ -7,7 +7,7 @@ import contextlib
 import math
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,14 @@ class Reply:
     """What has come so far.
 
     as_json: print one object at the end. stream: with it, also one line per piece. several: more than one answer was
-    asked for; they are printed when they are whole, as they come mixed.
+    asked for; they are printed when they are whole, as they come mixed. colours: show how likely each token was.
     """
 
     as_json: bool = False
     stream: bool = False
     several: bool = False
     model: str = ""
+    colours: bool = False
     texts: dict[int, str] = field(default_factory=dict)
     reasoning: str = ""
     chances: dict[int, list[TokenChance]] = field(default_factory=dict)
@@ -44,16 +45,25 @@ class Reply:
         """The first answer."""
         return self.texts.get(0, "")
 
-    def take_text(self, text: str, index: int = 0, at: float = 0.0) -> None:
-        """A piece of an answer."""
-        from qwen_tui.chat.harmless import harmless
-
+    def take_text(self, text: str, index: int = 0, at: float = 0.0, chances: Sequence[TokenChance] = ()) -> None:
+        """A piece of an answer, and how likely its tokens were."""
         self.texts[index] = self.texts.get(index, "") + text
+        if chances:
+            self.chances.setdefault(index, []).extend(chances)
         if self.as_json:
             self._line(text=text, index=index, at=at)
         elif not self.several:
-            sys.stdout.write(harmless(text))
+            sys.stdout.write(self._shown(text, chances))
             sys.stdout.flush()
+
+    def _shown(self, text: str, chances: Sequence[TokenChance]) -> str:
+        from qwen_tui.chat.harmless import harmless
+
+        if not self.colours:
+            return harmless(text)
+        from qwen_tui.headless.token_colours import coloured
+
+        return coloured(text, chances)
 
     def take_reasoning(self, text: str, index: int = 0, at: float = 0.0) -> None:
         """A piece of what the model thinks. It is no part of the answer: shown to whoever watches, not piped on."""
@@ -83,7 +93,7 @@ class Reply:
             return
         if self.several:
             for index, text in sorted(self.texts.items()):
-                print(f"[{index + 1}]\n{harmless(text)}\n", flush=True)
+                print(f"[{index + 1}]\n{self._shown(text, self.chances.get(index, ()))}\n", flush=True)
         elif self.text and not self.text.endswith("\n"):
             print(flush=True)
         for index, chances in sorted(self.chances.items()):

@@ -88,6 +88,7 @@ class TokenScreen(ModalScreen[None], inherit_bindings=False):
 
     def on_token_text_moved(self, event: TokenText.Moved) -> None:
         self._show_detail()
+        self.refresh_bindings()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_detail)
