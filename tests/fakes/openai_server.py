@@ -86,10 +86,13 @@ class Request:
 class FakeOpenAI:
     """`async with FakeOpenAI(script, …) as server`: server.base_url, server.requests."""
 
-    def __init__(self, *scripts: Sequence[Step], model: str = "fake-model") -> None:
+    def __init__(self, *scripts: Sequence[Step], model: str = "fake-model", max_model_len: int = 0) -> None:
+        """max_model_len: with it, the server has /tokenize and /detokenize as vLLM does."""
         self.scripts = list(scripts)
         self.model = model
         self.requests: list[Request] = []
+        self.max_model_len = max_model_len
+        self.counted: list[Any] = []
         self.base_url = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -119,9 +122,15 @@ class FakeOpenAI:
         headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
         raw = await reader.readexactly(int(headers.get("content-length", 0)))
         path = head[0].split(" ")[1]
+        if path in ("/tokenize", "/detokenize") and self.max_model_len:
+            body = json.dumps(self._tokens(path, json.loads(raw))).encode()
+            writer.write(_head(200, "application/json", len(body)) + body)
+            await writer.drain()
+            return
         if path not in ("/v1/chat/completions", "/v1/completions"):
             body = json.dumps({"object": "list", "data": [{"id": self.model}]}).encode()
-            writer.write(_head(200, "application/json", len(body)) + body)
+            status = 404 if path in ("/tokenize", "/detokenize") else 200
+            writer.write(_head(status, "application/json", len(body)) + body)
             await writer.drain()
             return
         request = Request(path, headers, json.loads(raw))
@@ -133,6 +142,18 @@ class FakeOpenAI:
         finally:
             if not request.disconnected.is_set():
                 watch.cancel()
+
+    def _tokens(self, path: str, asked: Any) -> dict[str, Any]:
+        """Every byte is a token; the chat template is <role>what was said</role>, and <assistant> at the end."""
+        if path == "/detokenize":
+            return {"prompt": bytes(asked["tokens"]).decode()}
+        text = asked.get("prompt", "")
+        if "messages" in asked:
+            text = "".join(f"<{one['role']}>{one['content']}</{one['role']}>" for one in asked["messages"])
+            text += "<assistant>"
+        found = {"tokens": list(text.encode()), "max_model_len": self.max_model_len, "count": len(text.encode())}
+        self.counted.append(asked)
+        return found
 
     @staticmethod
     async def _watch(reader: asyncio.StreamReader, request: Request) -> None:
