@@ -174,10 +174,11 @@ def read_state(folder: Path) -> BatchState | None:
     order = read_json(folder / "order.json")
     if not isinstance(order.get("input"), dict) or not order.get("output") or not order.get("errors"):
         return None
-    # The lock first: a keeper that ends between the reads has written everything by then.
+    # What lives first: who ends between the reads has written everything by then.
     held = is_held(folder)
+    lives = held or _worker_lives(folder, read_json(folder / "progress.json").get("pid"))
     progress, kept = read_json(folder / "progress.json"), read_json(folder / "state.json")
-    status = _status(folder, held, progress, kept)
+    status = _status(folder, held, lives, progress, kept)
     figures: dict[str, Any] = {
         name: progress[name]
         for name in ("finished", "failed", "too_long", "finished_before", "running", "prompt_tokens", "output_tokens")
@@ -201,7 +202,7 @@ def read_state(folder: Path) -> BatchState | None:
     )
 
 
-def _status(folder: Path, held: bool, progress: dict[str, Any], kept: dict[str, Any]) -> BatchStatus:
+def _status(folder: Path, held: bool, lives: bool, progress: dict[str, Any], kept: dict[str, Any]) -> BatchStatus:
     phase = progress.get("phase")
     is_over = phase in ("done", "cancelled", "failed")
     if held:
@@ -210,7 +211,7 @@ def _status(folder: Path, held: bool, progress: dict[str, Any], kept: dict[str, 
         return BatchStatus(phase) if phase in ("starting", "running", "ending") else BatchStatus.STARTING
     if is_over:
         return BatchStatus(phase)
-    if _worker_lives(folder, progress.get("pid")):
+    if lives:
         return BatchStatus.ENDING  # its keeper was killed, and it ends itself
     if not kept and _is_new(folder):
         return BatchStatus.STARTING

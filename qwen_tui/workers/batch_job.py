@@ -69,8 +69,8 @@ class Job:
         """All of it: open the files, work, write down how it ended. The exit status of the process."""
         signal.signal(signal.SIGTERM, self._asked_to_stop)
         signal.signal(signal.SIGINT, self._asked_to_stop)
-        _end_with_keeper()
         try:
+            _end_with_keeper(self.folder)
             self.say()
             self._open()
             work(self)
@@ -214,10 +214,20 @@ class Job:
         self.say(phase=phase, ended_at=time.time(), running=0, **fields)
 
 
-def _end_with_keeper() -> None:
-    """Have the kernel send SIGTERM when the keeper dies, even by SIGKILL: nothing is left working for nobody."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+def _end_with_keeper(folder: Path) -> None:
+    """Have the kernel send SIGTERM when the keeper dies, even by SIGKILL: nothing is left working for nobody.
+
+    Raises Stopped if it is dead already.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    try:
+        parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        parent = []
+    if (folder / "launch.json").exists() and os.fsencode(folder) not in parent:
+        raise Stopped
 
 
 def main(work: Callable[[Job], None]) -> int:
