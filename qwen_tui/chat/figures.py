@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from qwen_tui.chat.events import ReplyFigures
 from qwen_tui.i18n import _, ngettext
+
+if TYPE_CHECKING:
+    from qwen_tui.chat.conversation import Turn
 
 
 def duration(seconds: float) -> str:
@@ -48,12 +54,31 @@ def thinking_line(seconds: float | None, tokens: int | None) -> str:
     return text.format(duration=duration(seconds), count=f"{tokens:,}")
 
 
-def file_size(size: int) -> str:
-    """'812 bytes', '34.2 kB', '1.2 MB'."""
-    if size < 1000:
-        return ngettext("{count} byte", "{count} bytes", size).format(count=size)
-    return (
-        _("{size} kB").format(size=f"{size / 1e3:,.1f}")
-        if size < 1e6
-        else _("{size} MB").format(size=f"{size / 1e6:,.1f}")
-    )
+def details(turn: Turn) -> Sequence[tuple[str, str]]:
+    """Everything that is known of how a reply came: what it is, and how much."""
+    figures, rows = turn.figures, [(_("model"), turn.model)]
+    if figures is None:
+        return rows
+    if figures.ttft_s is not None:
+        rows.append(("TTFT", duration(figures.ttft_s)))
+    if figures.queue_s is not None:
+        rows.append((_("of that, waiting in the server's queue"), duration(figures.queue_s)))
+    rows.append((_("whole reply"), duration(figures.elapsed_s)))
+    if figures.tokens_per_s is not None:
+        rate = _("{rate} tokens/s").format(rate=f"{figures.tokens_per_s:,.1f}")
+        rows.append((_("after the first token"), rate))
+    if figures.prompt_tokens is not None:
+        rows.append((_("prompt tokens"), f"{figures.prompt_tokens:,}"))
+    if figures.cached_tokens is not None:
+        rows.append((_("of them in the prefix cache"), f"{figures.cached_tokens:,}"))
+    about = "~" if figures.estimated else ""
+    rows.append((_("output tokens"), f"{about}{figures.completion_tokens:,}"))
+    if turn.reasoning_tokens:
+        about = "" if figures.reasoning_tokens else "~"
+        rows.append((_("of them thinking"), f"{about}{turn.reasoning_tokens:,}"))
+    if turn.reasoning_s:
+        rows.append((_("time it thought"), duration(turn.reasoning_s)))
+    rows.append((_("chunks of the stream"), f"{figures.chunks:,}"))
+    if figures.finish_reason:
+        rows.append((_("finish reason"), figures.finish_reason))
+    return rows

@@ -56,10 +56,15 @@ class Request:
 
 
 def chat_request(
-    target: Target, messages: Sequence[Message], sampling: Sampling | None = None, *, stream: bool = False
+    target: Target,
+    messages: Sequence[Message],
+    sampling: Sampling | None = None,
+    *,
+    stream: bool = False,
+    more: Mapping[str, Any] | None = None,
 ) -> Request:
-    """The request that a chat sends; `stream`: answered piece by piece."""
-    return _request("chat", target, chat_body(target, messages, sampling or Sampling(), stream=stream))
+    """The request that a chat sends. stream: answered piece by piece. more: other fields, such as `tools`."""
+    return _request("chat", target, chat_body(target, messages, sampling or Sampling(), stream=stream, more=more))
 
 
 def completion_request(target: Target, completion: Completion, *, stream: bool = False) -> Request:

@@ -16,6 +16,7 @@ from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
 from qwen_tui.chat.events import Message, ReplyFigures, Sampling, Target
 from qwen_tui.chat.meter import ReplyMeter
+from qwen_tui.chat.queue_time import QueueTime
 from qwen_tui.chat.reply import ReplyBuilder
 from qwen_tui.chat.tools import request_fields
 from qwen_tui.errors import ChatError, QwenTuiError, UsageError
@@ -111,13 +112,18 @@ class ChatSession:
         self.conversation.system = system
         self._changed()
 
-    def asked(self, draft: str = "", turn: Turn | None = None) -> Sequence[Message]:
-        """What was sent for the last reply, or for `turn`; with a draft, what sending it would send."""
+    def asked(
+        self, draft: str = "", turn: Turn | None = None, attachments: Sequence[Attachment] = ()
+    ) -> Sequence[Message]:
+        """What was sent for the last reply, or for `turn`; with a draft, what sending it would send.
+
+        Raises UsageError if a file is gone.
+        """
         turns = self.conversation.turns
         if turn in turns:
             turns = turns[: turns.index(turn) + (not turn.is_reply)]
-        elif draft.strip():
-            turns = [*turns, Turn("user", draft)]
+        elif draft.strip() or attachments:
+            turns = [*turns, Turn("user", draft, attachments=tuple(attachments))]
         elif turns and turns[-1].is_reply:
             turns = turns[:-1]
         return Conversation(self.conversation.system, turns).messages()
@@ -167,8 +173,10 @@ class ChatSession:
         self._builder = builder = ReplyBuilder(conversation, reply, meter)
 
         async def run() -> None:
+            queue = QueueTime(target)
             try:
                 await self._stream(target, await _messages(asked), more, builder, meter)
+                await _add_queue_time(builder, queue)
             except QwenTuiError as error:
                 known = error if isinstance(error, ChatError) else ChatError(error.title, error.why, error.hint)
                 self._end(builder, lambda turn: conversation.fail(turn, known, self._known(meter)))
@@ -176,6 +184,7 @@ class ChatSession:
                 fault = ChatError(_("Something went wrong in qwen-tui"), f"{type(error).__name__}: {error}")
                 self._end(builder, lambda turn: conversation.fail(turn, fault, None))
             finally:
+                queue.cancel()
                 # Cancelled from outside: the program ends.
                 self._end(builder, lambda turn: conversation.stop(turn, meter.figures()))
                 self._changed()
@@ -187,9 +196,8 @@ class ChatSession:
     def _known(meter: ReplyMeter) -> ReplyFigures | None:
         return meter.figures() if meter.answered else None
 
-    @staticmethod
-    def _end(builder: ReplyBuilder, end: Callable[[Turn], None]) -> None:
-        for turn in builder.turns:
+    def _end(self, builder: ReplyBuilder, end: Callable[[Turn], None]) -> None:
+        for turn in builder.turns if builder is self._builder else ():  # else it is being gone on with
             if turn.state.is_open:
                 end(turn)
 
@@ -214,6 +222,13 @@ class ChatSession:
     def _changed(self) -> None:
         for listener in tuple(self._listeners):
             listener()
+
+
+async def _add_queue_time(builder: ReplyBuilder, queue: QueueTime) -> None:
+    queued = await queue.found()
+    for turn in builder.turns if queued is not None else ():
+        if turn.figures is not None:
+            turn.figures = replace(turn.figures, queue_s=queued)
 
 
 async def _messages(asked: Conversation) -> Sequence[Message]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen_tui.errors import UsageError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 #: What tool_choice may be beside a function's name.
 CHOICES = ("auto", "none", "required")
+#: Bytes. A file of tools that is larger is none.
+_FILE_LIMIT = 4 * 1024 * 1024
 
 
 def read_tools(text: str) -> Sequence[dict[str, Any]]:
@@ -43,6 +46,17 @@ def read_tools(text: str) -> Sequence[dict[str, Any]]:
     if len(set(names)) < len(names):
         raise UsageError(_("Two tools have the same name"))
     return tools
+
+
+def read_tools_file(file: Path) -> Sequence[dict[str, Any]]:
+    """The tools in a JSON file. Blocks. Raises UsageError."""
+    try:
+        file = file.expanduser()
+        if file.stat().st_size > _FILE_LIMIT:
+            raise UsageError(_("{file} is too large").format(file=file))
+        return read_tools(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(_("Can't read {file}").format(file=file), str(error)) from None
 
 
 def _tool(entry: Any, number: int) -> dict[str, Any]:

@@ -17,12 +17,14 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
+from qwen_tui.chat.conversation import ReplyState, Turn
 from qwen_tui.chat.history import PromptHistory
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
 from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.screens.chat_beside import ChatBeside
 from qwen_tui.ui.screens.chat_compare import ComparesAndImports
 from qwen_tui.ui.screens.chat_tokens import TokensAndContext
 from qwen_tui.ui.screens.dialogs import Confirm
@@ -54,7 +56,13 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
-class ChatScreen(ComparesAndImports, TokensAndContext):
+def _was_cut(turn: Turn) -> bool:
+    """Whether a reply was ended by something else than the model."""
+    reason = turn.figures.finish_reason if turn.figures is not None else ""
+    return turn.state is not ReplyState.DONE or reason == "length"
+
+
+class ChatScreen(ComparesAndImports, TokensAndContext, ChatBeside):
     """A transcript and a prompt under it; the conversation itself belongs to the services."""
 
     ROOM = "chat"
@@ -71,6 +79,12 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
         Binding("left", "step(-1)", N_("the version before"), id="chat.before", group=DO, show=False),
         Binding("right", "step(1)", N_("the version after"), id="chat.after", group=DO, show=False),
         Binding("comma", "sampling", N_("sampling"), id="chat.sampling", group=DO),
+        Binding("greater_than_sign", "go_on", N_("go on with the reply"), id="chat.go_on", group=DO),
+        Binding("A", "answer_calls", N_("answer the calls"), id="chat.answer_calls", group=DO),
+        Binding("f", "attach", N_("attach files"), id="chat.attach", group=DO),
+        Binding("T", "tools", N_("tools"), id="chat.tools", group=DO),
+        Binding("D", "details", N_("details of the reply"), id="chat.details", group=DO, show=False),
+        Binding("Y", "copy_choose", N_("copy code, all, or to a file"), id="chat.copy_choose", group=DO, show=False),
         Binding("S", "system_prompt", N_("system prompt"), id="chat.system", group=DO),
         Binding(
             "escape", "leave_or_stop", N_("to the transcript; again: stop"), id="chat.escape", show=False, group=DO
@@ -146,6 +160,9 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
             title += " · " + _("with a system prompt")
         if self._edited in conversation.turns:
             title = _("Instead of what was said: enter sends it, esc esc leaves it as it was")
+            if self._edited.is_reply:
+                title = _("The reply as it should begin: enter lets the model go on, esc esc leaves it as it was")
+        title += self.beside_text()
         prompt.border_title = Content(self.leave_out_text() or title)
         if self.session.is_streaming:
             prompt.border_subtitle = Content(self._rate_text())
@@ -189,6 +206,11 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
             return ""
         if binding.id in ("chat.retry", "chat.copy", "chat.new", "chat.edit", "chat.code") and not turns:
             return ""
+        conversation = self.session.conversation
+        if binding.id == "chat.answer_calls" and conversation.calls_to_answer is None:
+            return ""
+        if binding.id == "chat.go_on" and not (turns and conversation.can_go_on(turns[-1]) and _was_cut(turns[-1])):
+            return ""
         if binding.id and binding.id.startswith("chat.") and self.is_listing:
             return ""
         if binding.id in ("chat.tokens", "chat.leave_out", "chat.send_again"):
@@ -214,6 +236,7 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
             self.leave_field()
         elif self._edited is not None:
             self._edited = None
+            self.take_attached()
             self.query_one(Prompt).text = ""
             self.show_state()
         elif not self.session.is_streaming and self.transcript.chosen is not None:
@@ -230,20 +253,23 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
 
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
-        if not event.text.strip():
+        if not event.text.strip() and not self._attached:
             return
         try:
             if self.session.is_streaming:
                 raise UsageError(_("A reply is still streaming"), "", _("Press esc twice to stop it, or wait"))
             target, text = self._target(), event.text.strip("\n")
-            if self._edited in self.session.conversation.turns:
-                self.session.edit(target, self._edited, text)
+            if self._edited not in self.session.conversation.turns:
+                self.session.send(target, text, self._attached)
+            elif self._edited.is_reply:
+                self.session.go_on(target, self._edited, text)
             else:
-                self.session.send(target, text)
+                self.session.edit(target, self._edited, text, self._attached)
         except QwenTuiError as error:
             self._refuse(error)
         else:
             self._edited = None
+            self.take_attached()
             self.query_one(Prompt).take()
             self.transcript.choose(None)
             self.transcript.scroll_to_end()
@@ -260,7 +286,7 @@ class ChatScreen(ComparesAndImports, TokensAndContext):
             if sampling is not None:
                 self.session.sampling = sampling
 
-        self.app.push_screen(SamplingForm(self.session.sampling, defaults, self.qwen.services.paths), chosen)
+        self.app.push_screen(SamplingForm(self.session.sampling, defaults, self.qwen.services.paths, ()), chosen)
 
     def action_system_prompt(self) -> None:
         from qwen_tui.ui.screens.system_prompt import SystemPromptForm

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.conversation import Turn
 from qwen_tui.chat.events import Target
 from qwen_tui.errors import QwenTuiError
@@ -16,6 +19,7 @@ class AsksServer(KeptConversations):
     def __init__(self) -> None:
         super().__init__()
         self._edited: Turn | None = None  # the turn in whose place the next message goes
+        self._attached: Sequence[Attachment] = ()  # goes with the next message
 
     def show_state(self) -> None:
         """Say anew what stands around the prompt, and which keys mean something."""

@@ -40,13 +40,19 @@ class ChatTurns(AsksServer):
             self.transcript.choose(None)
 
     def action_edit(self) -> None:
-        """Take the chosen question into the prompt, or the last, to say it otherwise; again: the one before."""
-        questions = [turn for turn in self.session.conversation.turns if not turn.is_reply]
-        if self.session.is_streaming or not questions:
+        """Take the chosen turn into the prompt, or the last question, to say it otherwise; again: the one before.
+
+        A reply that was edited is gone on with.
+        """
+        questions = [turn for turn in self.session.conversation.turns if turn.is_question]
+        chosen = self.transcript.chosen
+        if chosen is not None and chosen.role == "tool":
+            chosen = None
+        if self.session.is_streaming or not (questions or chosen):
             return
         place = questions.index(self._edited) if self._edited in questions else 0
-        chosen = self.transcript.chosen
-        self._edited = chosen if chosen in questions and self._edited is not chosen else questions[place - 1]
+        self._edited = chosen if chosen is not None and self._edited is not chosen else questions[place - 1]
+        self._attached = self._edited.attachments
         prompt = self.query_one(Prompt)
         prompt.write(self._edited.text)
         prompt.focus()
@@ -67,23 +73,16 @@ class ChatTurns(AsksServer):
 
     def action_request_code(self) -> None:
         from qwen_tui.chat.request_code import chat_request
+        from qwen_tui.chat.tools import request_fields
         from qwen_tui.ui.screens.request_code import RequestCodeScreen
 
-        messages = self.session.asked(self.query_one(Prompt).text, self.transcript.chosen)
-        if not messages:
-            return
         try:
+            messages = self.session.asked(self.query_one(Prompt).text, self.transcript.chosen, self._attached)
             target = self._target()
         except QwenTuiError as error:
             self._refuse(error)
             return
-        request = chat_request(target, messages, self.session.sampling)
-        self.app.push_screen(RequestCodeScreen(request, target.api_key))
-
-    def action_copy_reply(self) -> None:
-        turn = self.transcript.chosen or self.session.conversation.last_reply
-        if turn is None:
-            self.notify(_("There is no reply to copy"), severity="warning", markup=False)
+        if not messages:
             return
-        self.app.copy_to_clipboard(turn.text)
-        self.notify(_("Copied, {count} characters").format(count=f"{len(turn.text):,}"), markup=False)
+        request = chat_request(target, messages, self.session.sampling, more=request_fields(self.session.conversation))
+        self.app.push_screen(RequestCodeScreen(request, target.api_key))

@@ -25,7 +25,7 @@ from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
 from qwen_tui.ui.widgets.prose import Prose
 
-#: A conversation goes on with one answer.
+#: Where a single answer is asked for.
 _LEFT_OUT = ("n",)
 
 

@@ -9,8 +9,9 @@ from textual.strip import Strip
 
 from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.conversation import ReplyState, Turn
-from qwen_tui.chat.figures import figures_line, file_size, thinking_line
+from qwen_tui.chat.figures import figures_line, thinking_line
 from qwen_tui.i18n import _
+from qwen_tui.progress import format_bytes
 from qwen_tui.ui.widgets.block_list import Block, BlockList, Draw
 from qwen_tui.ui.widgets.markdown_blocks import MarkdownSplitter, Piece, PlainSplitter
 from qwen_tui.ui.widgets.markdown_rows import RowRenderer
@@ -223,5 +224,5 @@ def _draw_waiting(renderer: RowRenderer, width: int) -> list[Strip]:
 
 def _drawing_attachment(attachment: Attachment) -> Draw:
     sign = "▣" if attachment.kind == "image" else "≡"
-    text = f"{sign} {attachment.name} · {file_size(attachment.size)} · {attachment.path}"
+    text = f"{sign} {attachment.name} · {format_bytes(attachment.size)} · {attachment.path}"
     return lambda renderer, width: renderer.plain(text, width, renderer.look.muted)[:1]

@@ -1,0 +1,48 @@
+"""A path as it is typed: what it may become, and how far all of that is the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+#: How many are offered, and how many names of a folder are looked at.
+LIMIT = 100
+_LOOKED_AT = 20_000
+
+
+def completions(typed: str, limit: int = LIMIT) -> Sequence[str]:
+    """The paths that begin as `typed` does, folders with a slash and first; hidden ones only where a dot was typed.
+
+    What was typed stays as it was (~, relative to this folder). Blocks. Empty where there is nothing, or no right.
+    """
+    folder, name = os.path.split(typed)
+    place = Path(folder or ".").expanduser()
+    found: list[tuple[bool, str]] = []
+    try:
+        with os.scandir(place) as entries:
+            for number, entry in enumerate(entries):
+                if number >= _LOOKED_AT:
+                    break
+                if entry.name.startswith(name) and (name.startswith(".") or not entry.name.startswith(".")):
+                    found.append((not _is_folder(entry), entry.name))
+    except (OSError, ValueError, RuntimeError):
+        return ()
+    before = typed[: len(typed) - len(name)]
+    return [f"{before}{name}{'' if is_file else '/'}" for is_file, name in sorted(found)[:limit]]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def common(found: Sequence[str]) -> str:
+    """The beginning that all of them share."""
+    if not found:
+        return ""
+    first, last = min(found), max(found)
+    same = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), None)
+    return min(first, last, key=len) if same is None else first[:same]
