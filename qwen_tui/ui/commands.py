@@ -52,6 +52,7 @@ class Commands(Provider):
             yield _("Model: {id}").format(id=one_line(model.id)), partial(self._show_model, str(model.path))
         for code, name in i18n.LANGUAGES.items():
             yield f"Language: {name}" if code == "en" else f"语言：{name}", partial(self._qwen.use_language, code)
+        yield _("Speed test: vLLM against transformers…"), self._speed_test
         yield _("Theme…"), self._qwen.action_pick_theme
         yield _("Help: the keys of this screen"), self._qwen.action_help
         yield _("Quit"), partial(self._qwen.run_action, "quit")
@@ -67,6 +68,11 @@ class Commands(Provider):
             text = describe(binding) if describe else binding.description
             if text:
                 yield _(text)[:1].upper() + _(text)[1:], partial(self._qwen.run_action, binding.action, active.node)
+
+    def _speed_test(self) -> None:
+        from qwen_tui.ui.screens.throughput import open_throughput
+
+        open_throughput(self._qwen)
 
     async def _show_model(self, path: str) -> None:
         from qwen_tui.ui.screens.models import ModelsScreen

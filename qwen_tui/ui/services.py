@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qwen_tui.server.watch import Watch
     from qwen_tui.ui.bench_desk import BenchDesk
     from qwen_tui.ui.model_shelf import ModelShelf
+    from qwen_tui.ui.throughput_desk import ThroughputDesk
 
 
 # Imported when they are first asked for: the first paint waits for every import.
@@ -110,6 +111,13 @@ class Services:
         return BenchDesk(self.paths, lambda: self.machine)
 
     @cached_property
+    def throughput(self) -> ThroughputDesk:
+        """The offline speed test of this run."""
+        from qwen_tui.ui.throughput_desk import ThroughputDesk
+
+        return ThroughputDesk(self.paths)
+
+    @cached_property
     def machine(self) -> Machine:
         """The GPUs and the host, read when somebody asks."""
         from qwen_tui.hardware.machine import Machine
@@ -155,6 +163,8 @@ class Services:
         """Close the connections that were opened."""
         if "bench" in vars(self):
             await self.bench.close()
+        if "throughput" in vars(self):
+            await self.throughput.close()
         await self.servers.close()
         if "watch" in vars(self):
             await self.watch.close()

@@ -50,6 +50,7 @@ class HerePart(Part):
         Binding("S", "sort", N_("sort"), id="models.sort", group=HERE),
         Binding("y", "copy", N_("copy path"), id="models.copy", group=HERE),
         Binding("r", "refresh", N_("refresh"), id="models.refresh", group=HERE),
+        Binding("B", "throughput", N_("speed test"), id="models.throughput", group=HERE),
     ]
 
     class Looked(Message):
@@ -234,6 +235,11 @@ class HerePart(Part):
         model = self.chosen
         if model is not None:
             self.app.push_screen(CardScreen(model))
+
+    def action_throughput(self) -> None:
+        from qwen_tui.ui.screens.throughput import open_throughput
+
+        open_throughput(self.qwen, str(self.chosen.path) if self.chosen is not None else "")
 
     def action_verify(self) -> None:
         from qwen_tui.ui.screens.models_work import verify
