@@ -126,6 +126,8 @@ def capacity_sentence(found: Capacity, limits: Limits) -> str:
     if limits.e2el is not None:
         parts.append(_("the whole answer under {ms:.0f} ms").format(ms=limits.e2el * 1e3))
     what = parts[0] if len(parts) == 1 else _("{first} and {last}").format(first=", ".join(parts[:-1]), last=parts[-1])
+    if not found.level and found.stopped:
+        return _("Stopped before any load had shown that it meets the limits")
     if not found.level:
         return _("Not even one at a time: {what} for {share:.0%} of requests").format(what=what, share=found.wanted)
     text = (

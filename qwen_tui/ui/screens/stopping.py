@@ -132,7 +132,16 @@ async def ask_and_stop(qwen: QwenApp, status: ServerStatus) -> bool:
 
 
 async def ask_to_quit(qwen: QwenApp) -> None:
-    """End the app; if servers live, ask first whether to stop them. Runs in a worker."""
+    """End the app; a benchmark under way is asked about first, then the servers that live. Runs in a worker."""
+    desk = vars(qwen.services).get("bench")
+    if desk is not None and desk.is_busy:
+        measuring = Confirm(
+            _("Quit while a benchmark runs?"),
+            _("It is stopped. What was measured so far is kept, marked as partial."),
+            _("stop it and quit"),
+        )
+        if await qwen.push_screen_wait(measuring) != "yes":
+            return
     living = [status.name for status in qwen.statuses if status.state.is_alive]
     if not living:
         qwen.exit()

@@ -132,8 +132,12 @@ class BenchLedger(Vertical):
     def _lines(self, width: int) -> list[str]:
         head = (_("date"), _("model"), _("load"), "req/s", "tok/s", "TTFT p50", "p99 ms", "TPOT p50")
         rows = [head, *map(_row, self.runs)]
-        if width < 90:
-            rows = [(*row[:3], *row[4:6], row[7]) for row in rows]
+        kept = list(range(len(head)))
+        for place in (6, 3, 7, 5):  # what is left out first where there is little room
+            if sum(max(cell_len(row[one]) for row in rows) + 2 for one in kept if one != 1) + 14 <= width:
+                break
+            kept.remove(place)
+        rows = [tuple(row[one] for one in kept) for row in rows]
         others = [max(cell_len(row[place]) for row in rows) + 2 for place in range(len(rows[0])) if place != 1]
         # The remarks at the end get what the names of the models leave.
         longest = max(8, min(width - 2 - sum(others), max(cell_len(row[1]) for row in rows)))

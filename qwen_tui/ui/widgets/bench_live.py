@@ -112,25 +112,28 @@ class BenchLive(VerticalScroll, can_focus=False):
     def draw(self, job: Job | None, series: Series, price: HourlyPrice | None, empty: Content) -> None:
         """Show `job`; without one, `empty`."""
         width, height = max(20, self.scrollable_content_region.width - 2), self.size.height
-        self.set_class(job is None or (job.problem is not None and not job.runs), "-without")
+        is_ladder = job is not None and job.order.kind != "run"
+        is_without = job is not None and job.is_over and (is_ladder or (job.problem is not None and not job.runs))
+        self.set_class(job is None or is_without, "-without")
         self.set_class(height >= _TALL, "-tall")
         if job is None:
             for name in _TEXTS:
                 self._set(name, empty if name == "said" else Content(""))
             return
-        is_ladder = job.order.kind != "run"
         self._set("state", bench_words.state_line(job, width))
         failed = job.problem is not None and not job.runs
         large = height >= _LARGE and not is_ladder
         tiles = tile_lines(bench_words.tiles(job), width, large=large, faded=False)
+        # The numbers of a ladder's last run are none of the ladder.
+        failed = failed or (is_ladder and job.is_over)
         self._set("numbers", Content("") if failed else tiles)
         waiting = _newest(series, "server.waiting") if not job.is_over else None
         self._set("counts", Content("") if failed else bench_words.counts_line(job, waiting, width))
         self._set("said", bench_words.result_text(job, price) if job.is_over else Content(""))
         self._set("levels", bench_words.levels_table(job, width))
-        self._set("curve", curve(job, width, 10) if is_ladder else Content(""))
+        self._set("curve", curve(job, width, 14 if height >= _TALL else 10) if is_ladder else Content(""))
         self._set("latencies", Content("") if failed else bench_words.latency_table(job, width))
-        self._set("around", around(series, width))
+        self._set("around", Content("") if failed else around(series, width))
         self._draw_charts(job, series)
 
     def _draw_charts(self, job: Job, series: Series) -> None:

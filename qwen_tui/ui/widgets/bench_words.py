@@ -286,7 +286,7 @@ def run_text(run: Run, price: HourlyPrice | None, width: int) -> Content:
         Content(""),
         *map(Content, table(rows, width)),
     ]
-    times = _latency_rows(figures)
+    times = _latency_rows(figures, width)
     if len(times) > 1:
         head, *rest = table(times, width)
         lines += [Content(""), Content.styled(head, MUTED), *map(Content, rest)]
@@ -296,8 +296,8 @@ def run_text(run: Run, price: HourlyPrice | None, width: int) -> Content:
     return Content("\n").join([*lines, Content(""), *_about(run)])
 
 
-def _latency_rows(figures: Any) -> list[Sequence[str]]:
-    names = ("mean", "median", "p90", "p95", "p99", "max")
+def _latency_rows(figures: Any, width: int) -> list[Sequence[str]]:
+    names = ("mean", "median", "p90", "p95", "p99", "max") if width >= 62 else ("median", "p90", "p99", "mean")
     rows: list[Sequence[str]] = [("", *names)]
     for name in LATENCIES:
         values = getattr(figures, name)
