@@ -142,6 +142,8 @@ async def ask_to_quit(qwen: QwenApp) -> None:
         )
         if await qwen.push_screen_wait(measuring) != "yes":
             return
+    if not await _may_end_speed_test(qwen):
+        return
     living = [status.name for status in qwen.statuses if status.state.is_alive]
     if not living:
         qwen.exit()
@@ -160,3 +162,11 @@ async def ask_to_quit(qwen: QwenApp) -> None:
     answer = await qwen.push_screen_wait(question)
     if answer == "leave" or (answer == "stop" and await qwen.push_screen_wait(StopScreen(qwen, living))):
         qwen.exit()
+
+
+async def _may_end_speed_test(qwen: QwenApp) -> bool:
+    """Whether no speed test runs, or the one that does may be ended: it holds a model's memory, and dies with this."""
+    if "throughput" not in vars(qwen.services) or not qwen.services.throughput.is_busy:
+        return True
+    lost = _("A speed test runs and is ended. What it has measured already stays.")
+    return await qwen.push_screen_wait(Confirm(_("Quit qwen-tui?"), lost, _("quit"))) == "yes"
