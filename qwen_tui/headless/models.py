@@ -80,6 +80,7 @@ def _list(arguments: argparse.Namespace, paths: Paths) -> int:
 
     records = read_model_records(paths)
     models = records.catalogue(paths, arguments.folder).list()
+    _name_leftovers(models)
     if arguments.json:
         shown = [{**model.to_json(), "servers": list(records.servers_of(model))} for model in models]
         print(json.dumps(shown, ensure_ascii=False))
@@ -89,6 +90,18 @@ def _list(arguments: argparse.Namespace, paths: Paths) -> int:
         return 0
     _print_models(models, records)
     return 0
+
+
+def _name_leftovers(models: list[LocalModel]) -> None:
+    """Say what a move or a deletion that was killed left beside the models: it takes room, and nobody sees it."""
+    from qwen_tui.models.local_changes import leftovers
+
+    for folder in sorted({model.root.parent for model in models}):
+        for path in leftovers(folder):
+            text = _(
+                "Left by a move or a deletion that was broken off: {path}. It can be deleted; the next one does so"
+            )
+            print(text.format(path=harmless(str(path))), file=sys.stderr)
 
 
 def _print_models(models: list[LocalModel], records: ModelRecords) -> None:

@@ -29,7 +29,7 @@ from qwen_tui.models.download_state import (
 from qwen_tui.models.download_words import listing_error
 from qwen_tui.models.head_start import HeadStart, Listing, ReadyJob
 from qwen_tui.models.hub import is_hub_id
-from qwen_tui.models.tokens import Tokens
+from qwen_tui.models.tokens import TokenNeeded, Tokens
 from qwen_tui.paths import Paths, nearest_existing, private_folder
 from qwen_tui.workers import hub_parts, hub_queue
 
@@ -86,11 +86,28 @@ class Downloads:
         try:
             answer = await asyncio.to_thread(listing.answer)
         except WorkerError as error:
-            raise listing_error(error.title, error.why, request) from None
+            found = listing_error(error.title, error.why, request)
+            raise self._about_token(found, request) if isinstance(found, TokenNeeded) else found from None
         finally:
             listing.stop()
+        with _disk_explained(self.folder):
+            self._tokens.set_refused(request.hub_facts, request.endpoint, is_refused=False)
         self._answer = (request, time.time(), answer)
         return await asyncio.to_thread(_plan_of, request, answer)
+
+    def _about_token(self, error: TokenNeeded, request: DownloadRequest) -> TokenNeeded:
+        """Say which token was sent, or why none was; one that is kept is marked."""
+        facts, host = request.hub_facts, request.hub_facts.host(request.endpoint)
+        if self._tokens.kept(facts, request.endpoint):
+            self._tokens.set_refused(facts, request.endpoint, is_refused=True)
+            hint = _("The token that is kept for {hub} was sent, and not accepted: give another one").format(hub=host)
+        elif request.is_elsewhere and self._tokens.load(facts):
+            hint = _("Your token for {own} was not sent to {hub}: give one for it, if you trust it").format(
+                own=facts.host(), hub=host
+            )
+        else:
+            return error
+        return TokenNeeded(error.title, error.why, f"{error.hint}\n{hint}")
 
     # -- doing -------------------------------------------------------------------------------------
 
@@ -189,6 +206,7 @@ class Downloads:
             "request": request.to_json(),
             "cache_dir": str(request.cache.absolute()),
             "token_file": str(self._tokens.file(request.hub_facts, request.endpoint)),
+            "is_elsewhere": request.is_elsewhere,
             "record": str(self._records),
             "reserve": RESERVE,
             "timing": self._timing,

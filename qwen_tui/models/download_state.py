@@ -39,6 +39,12 @@ class DownloadRequest:
         """The cache's folder."""
         return Path(self.cache_dir).expanduser() if self.cache_dir else self.hub_facts.cache()
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether `endpoint` is another host than the hub's: a token that was meant for the hub is not sent there."""
+        facts = self.hub_facts
+        return bool(self.endpoint) and facts.host(self.endpoint) not in (facts.host(), facts.own_host)
+
     def to_json(self) -> dict[str, Any]:
         """The fields, for a file."""
         return asdict(self)

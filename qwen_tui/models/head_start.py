@@ -34,6 +34,7 @@ class Listing:
             **request.to_json(),
             "cache_dir": str(request.cache.absolute()),
             "token_file": str(Tokens(paths).file(request.hub_facts, request.endpoint)),
+            "is_elsewhere": request.is_elsewhere,
             "with_authorization": True,
         }
         folder = paths.state / "downloads"

@@ -38,6 +38,11 @@ class Hub:
         """The host (with its port) of `endpoint(chosen)`, for messages."""
         return urlsplit(self.endpoint(chosen)).netloc
 
+    @property
+    def own_host(self) -> str:
+        """The host of the hub itself, whatever the environment names."""
+        return urlsplit(self.default_endpoint).netloc
+
     def cache(self) -> Path:
         """The folder where the hub's own client keeps models, so that everything else on the machine finds them."""
         if self.key == "huggingface":

@@ -2,7 +2,8 @@
 
 What is deleted is renamed aside first, in the same folder: half a model is never found, and what a crash left under
 that name is removed by the next deletion there. What is moved to another disk is copied under a hidden name, compared,
-put in place by one rename, and only then removed here.
+put in place by one rename, and only then removed here; what a crash left of a copy is removed by the next move there,
+and named by `qwen-tui models` until then.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from pathlib import Path
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _
-from qwen_tui.models.local_folders import DELETED
+from qwen_tui.models.local_folders import DELETED, MOVING
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_reading import parts_of
+from qwen_tui.models.local_users import users_of
 from qwen_tui.paths import nearest_existing
 from qwen_tui.progress import format_bytes
 
@@ -84,7 +86,8 @@ def delete_model(deletion: Deletion, in_use: Collection[Path] = ()) -> int:
 
 
 def check_unused(model: LocalModel, in_use: Collection[Path], *further: Path) -> None:
-    """Raises ModelError if one of `in_use` is, is in or is around the model's folder (and `further`), or is its id."""
+    """Raises ModelError if one of `in_use` is, is in or is around the model's folder (and `further`), or is its id; or
+    if any other program uses the model. Blocking."""
     mine = {resolved for path in (model.path, *further) for resolved in (path, path.resolve())}
     for used in in_use:
         theirs = used.expanduser().resolve()
@@ -95,6 +98,15 @@ def check_unused(model: LocalModel, in_use: Collection[Path], *further: Path) ->
                 str(used),
                 _("Stop the server that runs on it, or the download into it, first"),
             )
+    users = users_of(mine, model.id)
+    if users:
+        raise ModelError(
+            _("{model} is in use").format(model=model.id),
+            "\n".join(
+                _("process {pid}: {command}").format(pid=user.pid, command=user.command[:200]) for user in users[:3]
+            ),
+            _("End it first; qwen-tui did not start it"),
+        )
 
 
 def _paths(model: LocalModel) -> list[Path]:
@@ -180,12 +192,30 @@ def _remove(path: Path) -> list[OSError]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Finish deletions that a crash broke off: those whose process is gone."""
+    """Finish deletions that a crash broke off."""
+    for path in leftovers(folder):
+        _remove(path)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What deletions and moves that were broken off left in `folder`: those whose process is gone."""
+    found = []
     with contextlib.suppress(OSError):
-        for path in folder.glob(f"{DELETED}*"):
-            number = path.name.removeprefix(DELETED).partition("-")[0]
+        for path in folder.iterdir():
+            start = next((start for start in (DELETED, MOVING) if path.name.startswith(start)), None)
+            number = path.name.removeprefix(start).partition("-")[0] if start else ""
             if number.isdecimal() and int(number) != os.getpid() and not Path("/proc", number).exists():
-                _remove(path)
+                found.append(path)
+    return found
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove them; the bytes freed. Blocking."""
+    found = leftovers(folder)
+    freed = _freed(found)
+    for path in found:
+        _remove(path)
+    return freed
 
 
 def _tidy(model: LocalModel) -> None:

@@ -30,6 +30,8 @@ _MARKS = frozenset((".msc", ".mdl", ".mv", "configuration.json"))
 _CHECKPOINT = re.compile(r"checkpoint-\d+$")
 #: What a model being deleted is renamed to, before its name and after it this process's number.
 DELETED = ".qwen-tui-deleted-"
+#: The same for a copy that a move is making.
+MOVING = ".qwen-tui-moving-"
 
 
 @dataclass(frozen=True)

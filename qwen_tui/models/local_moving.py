@@ -13,8 +13,8 @@ from pathlib import Path
 
 from qwen_tui.errors import ModelError
 from qwen_tui.i18n import _
-from qwen_tui.models.local_changes import check_unused, describe_error, links_to, room_for
-from qwen_tui.models.local_folders import DELETED
+from qwen_tui.models.local_changes import check_unused, describe_error, links_to, remove_leftovers, room_for
+from qwen_tui.models.local_folders import DELETED, MOVING
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_reading import parts_of
 from qwen_tui.progress import OnProgress, Progress, RateMeter
@@ -98,8 +98,9 @@ class _Move:
         """Copy, compare, put in place, remove the source."""
         files = [file for file in _everything(source) if file.is_file() and not file.is_symlink()]
         self.total = sum(file.stat().st_size for file in files)
+        partial = place.with_name(f"{MOVING}{os.getpid()}-{place.name}")
+        remove_leftovers(place.parent)  # before the room is measured: of a move that was killed
         room_for(self.total, self.target)
-        partial = place.with_name(f".{place.name}.qwen-tui-moving")
         _clear(partial)
         try:
             sums = self._copy(source, partial)

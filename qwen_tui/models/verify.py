@@ -204,6 +204,7 @@ async def _ask_hub(paths: Paths, folder: Path, request: DownloadRequest) -> tupl
         **request.to_json(),
         "cache_dir": str(request.cache.absolute()),
         "token_file": str(Tokens(paths).file(request.hub_facts, request.endpoint)),
+        "is_elsewhere": request.is_elsewhere,
     }
     log = paths.state / "downloads" / "verify.log"
     log.unlink(missing_ok=True)

@@ -199,6 +199,7 @@ class Job:
             **self.request,
             "cache_dir": self.launch["cache_dir"],
             "token_file": self.launch["token_file"],
+            "is_elsewhere": self.launch.get("is_elsewhere", bool(self.request.get("endpoint"))),
             "with_authorization": True,
         }
         answer = ask_hub(request, self.stop, lambda quiet: self.say_unlisted(waited + quiet), self.patience)

@@ -1,10 +1,12 @@
 """Ask a hub, through its own client, what a model consists of; and say where its client would keep each file.
 
 Runs under qwen-tui's interpreter. Request: {"hub", "model", "revision", "cache_dir", "endpoint", "include", "exclude",
-"token_file", "with_authorization"}. Result: {"folder", "commit", "files": [{"name", "url", "target", "link", "size",
-"identity", "present"}], "left_out", "refs", "authorization"}. Empty texts mean the hub's defaults. target: the file
-with the bytes. link: a symbolic link to be made to it, or empty. identity: "sha256:…" or "git:…", or empty. present:
-bytes on the disk. refs: {file: text} to be written at the end. authorization: headers, if asked for, else {}.
+"token_file", "is_elsewhere", "with_authorization"}. Result: {"folder", "commit", "files": [{"name", "url", "target",
+"link", "size", "identity", "present"}], "left_out", "refs", "authorization"}. Empty texts mean the hub's defaults.
+is_elsewhere: the address is not the hub's own: of all tokens only the one in token_file, which was given for it, is
+sent there. target: the file with the bytes. link: a symbolic link to be made to it, or empty. identity: "sha256:…" or
+"git:…", or empty. present: bytes on the disk. refs: {file: text} to be written at the end. authorization: headers, if
+asked for, else {}.
 """
 
 from __future__ import annotations
@@ -98,7 +100,7 @@ def _present(file: dict[str, Any], folders: dict[str, set[str]]) -> int:
 def _modelscope(request: dict[str, Any], token: str) -> dict[str, Any]:
     os.environ.setdefault("TQDM_DISABLE", "1")
     model, revision = request["model"], request.get("revision") or "master"
-    client, entries = _modelscope_listing(request.get("endpoint") or "", model, revision, token)
+    client, entries = _modelscope_listing(request, model, revision, token)
     found = [_modelscope_entry(entry) for entry in entries]
     # Folders are listed too, and the answer does not always say which ones they are.
     folders = {name[:end] for name, *_rest in found for end, character in enumerate(name) if character == "/"}
@@ -121,8 +123,11 @@ def _modelscope(request: dict[str, Any], token: str) -> dict[str, Any]:
     return {"folder": str(folder), "commit": revision, "files": files, "refs": {}, "authorization": authorization}
 
 
-def _modelscope_listing(endpoint: str, model: str, revision: str, token: str) -> tuple[Any, list[dict[str, Any]]]:
+def _modelscope_listing(
+    request: dict[str, Any], model: str, revision: str, token: str
+) -> tuple[Any, list[dict[str, Any]]]:
     """The client that answers for the hub which has the model, and the hub's entries."""
+    endpoint = request.get("endpoint") or ""
     with _parts_of("modelscope_hub"):
         from modelscope_hub._legacy_api import LegacyClient
         from modelscope_hub.config import HubConfig, get_default_config
@@ -132,8 +137,9 @@ def _modelscope_listing(endpoint: str, model: str, revision: str, token: str) ->
     config = get_default_config()
     chosen = HubConfig.normalize_endpoint(endpoint) if endpoint else config.endpoint or ""
     is_chosen = bool(endpoint) or config._endpoint_overridden
+    known = token or (None if request.get("is_elsewhere") else config.token)
     # Told its own name: else the client starts a program to find out what to call the processor.
-    client = LegacyClient(token or config.token, chosen, user_agent=f"modelscope_hub/{__version__} qwen-tui")
+    client = LegacyClient(known, chosen, user_agent=f"modelscope_hub/{__version__} qwen-tui")
     try:
         if is_chosen or not os.environ.get("MODELSCOPE_PREFER_AI_SITE"):
             return client, client.list_repo_files(model, "model", revision=revision)
@@ -203,7 +209,7 @@ def _huggingface(request: dict[str, Any], token: str) -> dict[str, Any]:
 
     model, revision = request["model"], request.get("revision") or "main"
     endpoint = request.get("endpoint") or None
-    known = token or get_token() or ""
+    known = token or (not request.get("is_elsewhere") and get_token()) or ""
     api = HfApi(endpoint=endpoint, token=known or False, library_name="qwen-tui")
     info = api.model_info(model, revision=revision, files_metadata=True, timeout=30)
     commit = info.sha or revision

@@ -75,7 +75,7 @@ def test_a_download_shows_bars_rate_and_eta() -> None:
 
 async def test_the_second_line_names_downloads_in_every_room(services: Services) -> None:
     with_downloads(services, STATE)
-    async with running(services) as (app, pilot):
+    async with running(services, size=(120, 24)) as (app, pilot):
         await wait_until(pilot, lambda: app.coming == "↓ 1 download 62 %")
         await pilot.pause()
         assert "↓ 1 download 62 %" in str(app.screen.query_one(RoomTabs).render())
@@ -113,6 +113,8 @@ async def test_downloads_are_paused_resumed_and_reordered(services: Services, mo
         await wait_until(pilot, lambda: list(fake.states) == ["other", "qwen2-7b"])
         await pilot.press("plus")
         await wait_until(pilot, lambda: fake.options.connections == 5)
+        await pilot.press("right_square_bracket")
+        await wait_until(pilot, lambda: fake.options.jobs == 2 and "2 downloads ([ ])" in about(app))
 
 
 async def test_cancelling_asks_what_happens_to_the_files(services: Services, models: Path) -> None:
@@ -184,6 +186,7 @@ async def test_a_token_is_asked_for_not_shown_and_kept_for_its_host(services: Se
         await pilot.press("ctrl+s")
         token = app.screen.query_one("#field-token", Input)
         await wait_until(pilot, lambda: "The hub wants a token" in shown(app) and token.has_focus)
+        assert token.placeholder.startswith("only for private")
         fake.plan_error = None
         token.value = "s3cret"
         await pilot.press("enter")
@@ -193,6 +196,10 @@ async def test_a_token_is_asked_for_not_shown_and_kept_for_its_host(services: Se
         file = Tokens(services.paths).file(hub)
         assert file.read_text().strip() == "s3cret"
         assert file.stat().st_mode & 0o777 == 0o600
+        Tokens(services.paths).set_refused(hub, is_refused=True)
+        await pilot.press("escape")
+        await fill(pilot, app, "qwen/Other")
+        assert "was refused" in app.screen.query_one("#field-token", Input).placeholder
 
 
 # The hub

@@ -94,6 +94,12 @@ async def test_models_are_listed_with_how_they_fit(services: Services, models: P
         model = services.shelf.models[1]
         assert services.shelf.fits[model.path].why in about(app)
         assert "32,768 tokens" in about(app)
+        english = services.shelf.fits[model.path].why
+        await pilot.press("ctrl+g")
+        await wait_until(pilot, lambda: services.shelf.fits[model.path].why != english)
+        await wait_until(pilot, lambda: services.shelf.fits[model.path].why in about(app))
+        await pilot.press("ctrl+g")
+        await wait_until(pilot, lambda: english in about(app))
         await go_to(app, pilot, "qwen/Qwen2-Short")
         assert "! not whole" in about(app)
         assert services.shelf.models[2].problems[0] in about(app)

@@ -14,7 +14,7 @@ import pytest
 from qwen_tui.errors import ModelError
 from qwen_tui.models import local_moving
 from qwen_tui.models.catalogue import Catalogue
-from qwen_tui.models.local_changes import delete_model, plan_deletion
+from qwen_tui.models.local_changes import delete_model, leftovers, plan_deletion
 from qwen_tui.models.local_folders import Place
 from qwen_tui.models.local_model import LocalModel
 from qwen_tui.models.local_moving import move_model
@@ -224,6 +224,18 @@ async def test_a_crash_after_the_copy_leaves_no_half_model(
     assert not folder.exists()
     assert listed() == []
     assert [model.is_whole for model in listed("folder", "there")] == [True]
+
+
+@pytest.mark.usefixtures("other_disk")
+async def test_what_a_killed_move_left_is_found_and_goes_with_the_next(listed: Listed, tmp_path: Path) -> None:
+    left = make_model(tmp_path / "there" / ".qwen-tui-moving-999999999-a")
+    going_on = make_model(tmp_path / "there" / f".qwen-tui-moving-{os.getppid()}-b")
+    make_model(tmp_path / "here" / "a")
+    assert listed("folder", "there") == []
+    assert leftovers(tmp_path / "there") == [left]
+    await move_model(listed()[0], tmp_path / "there", ignore)
+    assert not left.exists()
+    assert going_on.exists()
 
 
 @pytest.mark.usefixtures("other_disk")

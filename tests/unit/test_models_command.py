@@ -48,6 +48,11 @@ def test_the_list(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["MODEL", "broken", "!", "Qwen/Qwen2-7B"]
     assert "There are no weight files" in lines[2]
+    make_model(home / "data" / "qwen-tui" / "models" / ".qwen-tui-moving-999999999-x")
+    assert main(["models"]) == 0
+    told = capsys.readouterr()
+    assert told.out.splitlines() == lines
+    assert ".qwen-tui-moving-999999999-x" in told.err
     extra = home / "elsewhere"
     make_model(extra / "third")
     assert main(["models", "--json", "--folder", str(extra)]) == 0

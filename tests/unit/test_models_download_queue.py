@@ -247,13 +247,53 @@ def test_a_token_is_kept_for_the_host_it_was_given_for(paths: Paths, monkeypatch
     assert tokens.file(HUGGINGFACE).stat().st_mode & 0o777 == 0o600
     assert tokens.load(HUGGINGFACE) == "secret"
     assert tokens.load(HUGGINGFACE, "https://mirror.example") == tokens.load(MODELSCOPE) == ""
-    monkeypatch.setenv("HF_TOKEN", "from the environment")
-    assert tokens.load(HUGGINGFACE, "https://mirror.example") == "from the environment"
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "from the environment")
+    assert tokens.load(MODELSCOPE) == "from the environment"
+    assert tokens.load(MODELSCOPE, "https://www.modelscope.cn/") == "from the environment"
+    assert tokens.load(MODELSCOPE, "https://mirror.example") == ""  # nobody gave it for that one
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "https://mirror.example")
+    assert tokens.load(MODELSCOPE, "https://mirror.example") == "from the environment"
     for wrong in ("two words", "a\x1b[31mb", "中文"):
         with pytest.raises(ModelError, match="can't be a token"):
             tokens.save(HUGGINGFACE, wrong)
     tokens.save(HUGGINGFACE, "")
     assert not tokens.file(HUGGINGFACE).exists()
+
+
+def test_a_refused_token_is_marked_until_it_is_replaced(paths: Paths) -> None:
+    tokens = Tokens(paths)
+    tokens.set_refused(HUGGINGFACE, is_refused=True)
+    assert not tokens.is_refused(HUGGINGFACE)  # there is none
+    tokens.save(HUGGINGFACE, "old")
+    tokens.set_refused(HUGGINGFACE, is_refused=True)
+    assert tokens.is_refused(HUGGINGFACE)
+    assert not tokens.is_refused(HUGGINGFACE, "https://mirror.example")
+    tokens.save(HUGGINGFACE, "new")
+    assert not tokens.is_refused(HUGGINGFACE)
+
+
+def test_after_a_power_cut_what_was_not_on_the_disk_is_hashed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = {"folder": str(tmp_path), "commit": "master"}
+    request = {"hub": "modelscope", "model": "a/b"}
+    file = tmp_path / "f"
+    file.write_bytes(b"x")
+
+    def known() -> bool:
+        return hub_record.Record(tmp_path / "records", request, plan).is_good("f", file, "sha256:0")
+
+    record = hub_record.Record(tmp_path / "records", request, plan)
+    record.add("f", file, "sha256:0")
+    record.write()
+    assert known()
+    monkeypatch.setattr(hub_record, "boot", lambda: "another")
+    assert not known()
+    hub_record.sync_disk_of(tmp_path)
+    record.write(is_synced=True)
+    assert known()
+    with pytest.raises(OSError, match="No such file"):
+        hub_record.sync_disk_of(tmp_path / "nothing")
 
 
 def test_a_checked_file_is_known_until_it_is_touched(tmp_path: Path) -> None:

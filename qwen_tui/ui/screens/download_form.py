@@ -133,6 +133,19 @@ class DownloadForm(ModalScreen[str | None], inherit_bindings=False):
             ("endpoint", facts.endpoint()),
         ):
             self.query_one(f"#field-{field}", Input).placeholder = text
+        self._hint_token()
+
+    def _hint_token(self) -> None:
+        """Say at the token's field whether one is kept, and whether the hub has refused it."""
+        request, tokens = self.request, Tokens(self._qwen.services.paths)
+        hint = _(_HINTS["token"])
+        if tokens.is_refused(request.hub_facts, request.endpoint):
+            hint = _("the one that is kept was refused; another one replaces it")
+        elif tokens.kept(request.hub_facts, request.endpoint):
+            hint = _("one is kept for {hub}; another one replaces it").format(
+                hub=request.hub_facts.host(request.endpoint)
+            )
+        self.query_one("#field-token", Input).placeholder = hint
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
@@ -181,6 +194,8 @@ class DownloadForm(ModalScreen[str | None], inherit_bindings=False):
             plan = await services.downloads.plan(request)
         except TokenNeeded as error:
             self._fail(error)
+            if self.is_attached:
+                self._hint_token()
             if self.is_attached and not self._value("token"):
                 self.query_one("#field-token", Input).focus()
             return None

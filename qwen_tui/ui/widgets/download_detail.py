@@ -78,7 +78,12 @@ def download_lines(
 def _place(state: DownloadState, options: QueueOptions) -> list[tuple[str, str]]:
     return [
         (_("folder"), str(state.folder or "")),
-        (_("at once"), _("{count} parts and files (+ and -)").format(count=options.connections)),
+        (
+            _("at once"),
+            _("{count} parts and files (+ -), {jobs} downloads ([ ])").format(
+                count=options.connections, jobs=options.jobs
+            ),
+        ),
         (_("checked"), format_bytes(state.checked) if state.checked else ""),
     ]
 

@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from qwen_tui.errors import QwenTuiError
-from qwen_tui.i18n import N_, _
+from qwen_tui.i18n import N_, _, ngettext
 from qwen_tui.models.download_queue import Downloads
 from qwen_tui.models.download_state import DownloadState, DownloadStatus, FileProgress, QueueOptions
 from qwen_tui.progress import format_bytes
@@ -23,7 +23,7 @@ from qwen_tui.ui.widgets.download_detail import download_lines, summary_line
 from qwen_tui.ui.widgets.model_part import Part
 from qwen_tui.ui.widgets.model_rows import DOWNLOAD_LOOK, download_row
 
-_MOST_CONNECTIONS = 16
+_MOST_CONNECTIONS, _MOST_JOBS = 16, 8
 
 
 class ComingPart(Part):
@@ -37,6 +37,22 @@ class ComingPart(Part):
         Binding("J,shift+down", "move(1)", N_("later"), id="downloads.later", group=COMING),
         Binding("plus,equals_sign", "connections(1)", N_("more at once"), id="downloads.more", group=COMING),
         Binding("minus", "connections(-1)", N_("fewer at once"), id="downloads.fewer", show=False, group=COMING),
+        Binding(
+            "right_square_bracket",
+            "jobs(1)",
+            N_("more downloads at once"),
+            id="downloads.more_jobs",
+            show=False,
+            group=COMING,
+        ),
+        Binding(
+            "left_square_bracket",
+            "jobs(-1)",
+            N_("fewer downloads at once"),
+            id="downloads.fewer_jobs",
+            show=False,
+            group=COMING,
+        ),
         Binding("x", "pause", N_("pause"), id="downloads.pause", show=False, group=COMING),
         Binding("r", "resume", N_("resume"), id="downloads.resume", show=False, group=COMING),
         Binding("y", "copy", N_("copy id"), id="downloads.copy", show=False, group=COMING),
@@ -172,6 +188,13 @@ class ComingPart(Part):
         self._do(asyncio.to_thread(self.downloads.set_options, options))
         if self.is_alive:
             self.notify(_("Holds for what starts or resumes from now on"), markup=False)
+
+    def action_jobs(self, by: int) -> None:
+        count = min(_MOST_JOBS, max(1, self._options.jobs + by))
+        options = self._options = dataclasses.replace(self._options, jobs=count)
+        self._do(asyncio.to_thread(self.downloads.set_options, options))
+        text = ngettext("{count} download at once", "{count} downloads at once", count)
+        self.notify(text.format(count=count), markup=False)
 
     def action_copy(self) -> None:
         state = self.chosen

@@ -92,6 +92,10 @@ class HerePart(Part):
 
     # Drawing
 
+    def retranslate(self) -> None:
+        super().retranslate()
+        self.look_at_box()  # what fits is told in sentences, which are made then
+
     @property
     def wants_field(self) -> bool:
         field = self.field
