@@ -6,9 +6,13 @@ import asyncio
 import contextlib
 import json
 import math
+import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -109,22 +113,23 @@ class WorkerBackend:
         step = Step(self.name, "import", time.monotonic(), total=job.work.num_prompts)
         rounds: list[Round] = []
         result: dict[str, Any] | None = None
-        async for message in messages(job.python, self._script, request, job.log):
-            kind = message.get("kind")
-            if kind == "phase":
-                step = replace(
-                    step, phase=str(message["phase"]), began=time.monotonic(), round=int(message.get("round", 0)),
-                    done=0, tokens=0, wanted=job.tokens_of(len(rounds)),
-                )  # fmt: skip
-                on_step(step)
-            elif kind == "tick":
-                step = replace(step, done=int(message["done"]), tokens=int(message["tokens"]))
-                on_step(step)
-            elif kind == "round":
-                rounds.append(checked(message, job.wanted[len(rounds)], job.work.n))
-                on_round(rounds[-1])
-            elif kind == "result":
-                result = message
+        async with aclosing(messages(job.python, self._script, request, job.log)) as said:
+            async for message in said:
+                kind = message.get("kind")
+                if kind == "phase":
+                    step = replace(
+                        step, phase=str(message["phase"]), began=time.monotonic(), round=int(message.get("round", 0)),
+                        done=0, tokens=0, wanted=job.tokens_of(len(rounds)),
+                    )  # fmt: skip
+                    on_step(step)
+                elif kind == "tick":
+                    step = replace(step, done=int(message["done"]), tokens=int(message["tokens"]))
+                    on_step(step)
+                elif kind == "round":
+                    rounds.append(checked(message, job.wanted[len(rounds)], job.work.n))
+                    on_round(rounds[-1])
+                elif kind == "result":
+                    result = message
         if result is None or len(rounds) < len(job.wanted):
             raise WorkerError(_("It ended before it was done"), last_line(job.log))
         return Produced(tuple(rounds), float(result["load_seconds"]), dict(result["about"]))
@@ -201,11 +206,17 @@ def checked(message: Mapping[str, Any], wanted: Sequence[int], n: int) -> Round:
     return Round(float(message["elapsed"]), len(made), sum(map(int, message["prompt_lens"])), sum(made))
 
 
-async def messages(python: Path, script: str, request: Mapping[str, Any], log: Path) -> AsyncIterator[dict[str, Any]]:
-    """What a worker under a guard says, its error raised as a WorkerError. Leaving it early ends all its processes."""
-    guard = [sys.executable, "-E", "-S", "-s", str(FOLDER / "throughput_guard.py")]
+async def messages(
+    python: Path, script: str, request: Mapping[str, Any], log: Path
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What a worker under a guard says, its error raised as a WorkerError. Closing it early ends all its processes."""
+    # Of its own, and short: a socket's path has 107 bytes at most. The guard removes it, should this process be killed.
+    sockets = "" if os.environ.get("VLLM_RPC_BASE_PATH") else tempfile.mkdtemp(prefix="qwen-tui-", dir="/tmp")
+    guard = [sys.executable, "-E", "-S", "-s", str(FOLDER / "throughput_guard.py"), sockets]
     argv = [*guard, str(python), str(FOLDER / script), json.dumps(request, ensure_ascii=False)]
-    async with child(argv, log) as (process, lines):
+    async with AsyncExitStack() as stack:
+        stack.callback(shutil.rmtree, sockets, ignore_errors=True)
+        process, lines = await stack.enter_async_context(child(argv, log))
         ended = asyncio.ensure_future(process.wait())
         try:
             async for line in _until(lines, ended):

@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,11 +125,12 @@ class Comparison:
         request = _prompts_request(work, out)
         found: dict[str, Any] | None = None
         try:
-            async for message in messages(self._python, "throughput_prompts.py", request, log):
-                if message.get("kind") == "phase":
-                    watcher.on_step(Step(work.backends[0], str(message["phase"]), time.monotonic()))
-                elif message.get("kind") == "result":
-                    found = message
+            async with aclosing(messages(self._python, "throughput_prompts.py", request, log)) as said:
+                async for message in said:
+                    if message.get("kind") == "phase":
+                        watcher.on_step(Step(work.backends[0], str(message["phase"]), time.monotonic()))
+                    elif message.get("kind") == "result":
+                        found = message
         except WorkerError as error:
             failure = await asyncio.to_thread(self._failure, error, log)
             raise BenchError(_("The prompts could not be made"), _joined(failure), failure.hint) from None

@@ -1,11 +1,11 @@
 """Stands over one backend's process, and sees to it that nothing of it is left, whoever dies.
 
-Run as `python -E -S throughput_guard.py COMMAND …`, standard library only. It is a child subreaper: what the
+Run as `python -E -S throughput_guard.py FOLDER COMMAND …`, standard library only. It is a child subreaper: what the
 backend started and lost (vLLM's EngineCore and workers, in whatever session) becomes this process's child and is
 ended. It ends the backend when it is told to (SIGTERM), when its own parent dies, even by SIGKILL, and when the
 backend's own process has ended. Its exit status is the backend's, or 128 + the signal that ended that.
 
-vLLM's sockets go into a folder that is made here and removed at the end.
+FOLDER is for vLLM's sockets, and is removed at the end; empty for none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from typing import TYPE_CHECKING
 
@@ -104,12 +103,9 @@ def main() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     protocol.end_with_parent()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    environment = dict(os.environ)
-    folder = ""
-    if not environment.get(SOCKETS):
-        folder = environment[SOCKETS] = tempfile.mkdtemp(prefix="qwen-tui-")
+    folder = sys.argv[1]
     try:
-        guard = Guard(sys.argv[1:], environment)
+        guard = Guard(sys.argv[2:], {**os.environ, **({SOCKETS: folder} if folder else {})})
         while guard.status is None and not guard.is_asked:
             guard.pause(None)
         guard.end()

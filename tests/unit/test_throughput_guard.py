@@ -92,8 +92,10 @@ async def test_killing_who_asked_ends_everything(tmp_path: Path, told: Path, mon
 async def test_killing_the_guard_is_a_failure_and_leaves_nothing(paths: Paths, told: Path) -> None:
     task: asyncio.Future[list[Outcome]] = asyncio.ensure_future(Comparison(paths, WORK, Path(sys.executable)).run())
     pids = await pids_in(told)
+    folder = sockets_of(pids[1])
     os.kill(pids[0], signal.SIGKILL)
     (outcome,) = await task
     assert outcome.failure is not None
     assert not outcome.rounds
     await all_gone(pids)
+    assert not Path(folder).exists()
