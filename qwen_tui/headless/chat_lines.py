@@ -9,7 +9,7 @@ import sys
 
 from qwen_tui.chat.conversation import Conversation
 from qwen_tui.chat.events import Sampling
-from qwen_tui.errors import ChatError
+from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.headless.chat import stream_into
 from qwen_tui.headless.request_arguments import Chosen, choose_server
 from qwen_tui.headless.request_output import INTERRUPTED, Reply, run_reply
@@ -23,6 +23,8 @@ def talk(arguments: argparse.Namespace, paths: Paths, sampling: Sampling) -> int
     A line that ends with a backslash goes on in the next. Raises ChatError, ServerError, UsageError where there is
     nobody to ask; a question that fails ends nothing at a terminal.
     """
+    if arguments.tools is not None or arguments.file or arguments.image:
+        raise UsageError(_("--tools, --file and --image ask one question: they do not go line by line"))
     chosen = asyncio.run(choose_server(arguments, paths))
     sampling = sampling.with_version(chosen.engine_version)
     conversation = Conversation(system=arguments.system)
@@ -91,17 +93,17 @@ def _answer(
     conversation.add_user(question)
     messages = conversation.messages()
     turn = conversation.begin_reply(chosen.target.model)
-    reply = Reply(arguments.json, arguments.stream, model=chosen.target.model)
+    reply = Reply(arguments.json, arguments.stream, model=chosen.target.model, shows_reasoning=arguments.show_reasoning)
     try:
         status = run_reply(reply, lambda: stream_into(reply, chosen.target, messages, sampling))
     except ChatError as error:
-        turn.text = reply.text
+        turn.text, turn.reasoning = reply.text, reply.reasoning
         conversation.fail(turn, error, reply.figures)
         if not is_terminal:
             raise
         print(_("qwen-tui: {title}").format(title=str(error)), file=sys.stderr)
         return error.exit_code
-    turn.text = reply.text
+    turn.text, turn.reasoning = reply.text, reply.reasoning
     if status == INTERRUPTED:
         conversation.stop(turn, reply.figures)
     elif reply.figures is not None:

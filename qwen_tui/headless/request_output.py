@@ -17,7 +17,7 @@ from qwen_tui.i18n import _
 TYPE_CHECKING = False  # what type checkers take for true; importing typing's would make --help slower
 if TYPE_CHECKING:
     from qwen_tui.chat.completions import TokenChance
-    from qwen_tui.chat.events import ReplyFigures
+    from qwen_tui.chat.events import ReplyFigures, ToolCall
 
 INTERRUPTED = 130
 
@@ -39,6 +39,9 @@ class Reply:
     reasoning: str = ""
     chances: dict[int, list[TokenChance]] = field(default_factory=dict)
     figures: ReplyFigures | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    shows_reasoning: bool = False
+    _thinking_shown: bool = False
 
     @property
     def text(self) -> str:
@@ -53,6 +56,7 @@ class Reply:
         if self.as_json:
             self._line(text=text, index=index, at=at)
         elif not self.several:
+            self._end_thinking()
             sys.stdout.write(self._shown(text, chances))
             sys.stdout.flush()
 
@@ -73,9 +77,24 @@ class Reply:
             self.reasoning += text
         if self.as_json:
             self._line(reasoning=text, index=index, at=at)
-        elif not self.several and sys.stderr.isatty():
+        elif not self.several and (self.shows_reasoning or sys.stderr.isatty()):
+            self._thinking_shown = True
             sys.stderr.write(harmless(text))
             sys.stderr.flush()
+
+    def _end_thinking(self) -> None:
+        """What the model thought is not to run into what comes after it."""
+        if self._thinking_shown:
+            self._thinking_shown = False
+            print("\n", file=sys.stderr, flush=True)
+
+    def text_was_thinking(self, index: int = 0) -> None:
+        """What came of an answer until now was thinking: its prompt had begun it. What is printed stays printed."""
+        thought = self.texts.pop(index, "")
+        if index == 0:
+            self.reasoning += thought
+        if self.as_json and self.stream:
+            print(f'{{"thinking_ended": true, "index": {index}}}', flush=True)
 
     def _line(self, *, index: int, at: float, **piece: str) -> None:
         from qwen_tui.chat.harmless import harmless_json
@@ -96,6 +115,9 @@ class Reply:
                 print(f"[{index + 1}]\n{self._shown(text, self.chances.get(index, ()))}\n", flush=True)
         elif self.text and not self.text.endswith("\n"):
             print(flush=True)
+        self._end_thinking()
+        for call in self.tool_calls:
+            print(harmless_json(call.to_json()["function"]), flush=True)
         for index, chances in sorted(self.chances.items()):
             if self.several:
                 print(f"[{index + 1}]", file=sys.stderr)
@@ -114,6 +136,8 @@ class Reply:
             "finish_reason": "stopped" if stopped else figures.finish_reason if figures else "",
             "figures": figures.to_json() if figures else None,
         }
+        if self.tool_calls:
+            found["tool_calls"] = [call.to_json() for call in self.tool_calls]
         if self.several:
             found["texts"] = [text for _index, text in sorted(self.texts.items())]
         if self.chances:
@@ -157,7 +181,7 @@ async def _run(reply: Reply, ask: Callable[[], Coroutine[Any, Any, None]]) -> in
         reply.end(stopped=True)
         return INTERRUPTED
     except ChatError as error:
-        if not reply.texts and not reply.reasoning:
+        if not reply.texts and not reply.reasoning and not reply.tool_calls:
             raise
         reply.end(error=error)
         if not reply.as_json:

@@ -7,12 +7,13 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from qwen_tui.cli import main
 from qwen_tui.paths import Paths
-from tests.fakes.openai_server import DONE, FakeOpenAI, Step, answer, continuation, event, finish, tokens, usage
+from tests.fakes.openai_server import DONE, FakeOpenAI, Step, answer, continuation, delta, event, finish, tokens, usage
 
 ONCE: list[Step] = [continuation("upon "), continuation("a time \x1b[2J", finish_reason="length"), usage(1, 4), DONE]
 REFUSED = answer(400, {"error": {"message": "temperature must be lower", "code": 400}})
@@ -165,3 +166,24 @@ async def test_a_break_in_the_middle_is_a_failure(run) -> None:  # type: ignore[
     assert json.loads(ran.out.splitlines()[0])["text"] == "half"
     assert json.loads(ran.out.splitlines()[0])["error"]["why"] == "engine died"
     assert ran.code != 0
+
+
+async def test_tools_files_and_thinking_of_a_chat(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "t.json").write_text('{"name": "look"}')
+    (tmp_path / "a.py").write_text("x = 1\n")
+    script: list[Step] = ["<think>hm", "m</think>\n\nI look.", delta(tool_calls=[{"index": 0, "id": "c1", "function":
+                          {"name": "look", "arguments": "{}"}}]), finish("tool_calls"), DONE]  # fmt: skip
+    words = ("--tools", str(tmp_path / "t.json"), "--tool-choice", "look", "--file", str(tmp_path / "a.py"))
+    ran = await run([script], "chat", "review", *words, "--show-reasoning")
+    assert (ran.code, ran.out) == (0, 'I look.\n{"name": "look", "arguments": "{}"}\n')
+    assert ran.err.startswith("hmm\n")
+    assert ran.body["tool_choice"] == {"type": "function", "function": {"name": "look"}}
+    assert ran.body["messages"] == [{"role": "user", "content": "a.py:\n```\nx = 1\n```\n\nreview"}]
+    ran = await run([script], "chat", "review", *words, "--json")
+    answered = json.loads(ran.out)
+    assert (answered["reasoning"], answered["text"]) == ("hmm", "I look.")
+    assert answered["tool_calls"][0]["id"] == "c1"
+    ran = await run([["Let me see.\n</think>\n\nYes.", finish(), DONE]], "chat", "?", "--json")
+    assert (json.loads(ran.out)["reasoning"], json.loads(ran.out)["text"]) == ("Let me see.\n", "Yes.")
+    assert (await run([script], "chat", "?", "--image", str(tmp_path / "a.py"))).code == 2
+    assert (await run([script], "chat", "?", "--tool-choice", "auto")).code == 2
