@@ -261,8 +261,7 @@ def _work(job: Job) -> None:
     try:
         batch.run()
     finally:
-        job.results.flush()
-        job.say(phase="ending", running=0)
+        job.end_work()
         _end_engine(llm)
 
 

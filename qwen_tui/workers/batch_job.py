@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -28,6 +29,8 @@ else:
 
 #: Seconds between two writes of progress.json.
 INTERVAL = 0.25
+#: Seconds between two times that the output is forced to the disk.
+SYNC_EVERY = 1.0
 #: Seconds over which rates are measured.
 WINDOW = 10.0
 _PR_SET_PDEATHSIG = 1
@@ -53,7 +56,9 @@ class Job:
         self.order: dict[str, Any] = json.loads((folder / "order.json").read_bytes())
         self.stop = False
         self._is_working = False
-        self._written_at = 0.0
+        self._over = threading.Event()
+        self._writer = threading.Thread(target=self._write_on, name="progress", daemon=True)
+        self._trouble: OutputError | None = None
         self._samples: deque[tuple[float, int, int]] = deque()
         self.progress: dict[str, Any] = {
             "phase": "starting", "pid": os.getpid(), "started_at": time.time(), "total": self.order["input"]["lines"],
@@ -74,6 +79,7 @@ class Job:
             self.say()
             self._open()
             work(self)
+            self._stop_writing()
             self.results.close()
             self.say()
             self._end("cancelled" if self.stop else "done")
@@ -108,6 +114,7 @@ class Job:
         self.progress["finished_before"] = self.results.finished
 
     def _close(self) -> None:
+        self._stop_writing()
         if hasattr(self, "results"):
             try:
                 self.results.close()
@@ -129,6 +136,7 @@ class Job:
         self._began = time.monotonic()
         self._samples.append((self._began, 0, 0))
         self.say(phase="running")
+        self._writer.start()
 
     def rows(self) -> Iterator[Row]:
         """The rows that are still to be done; those that are no prompts are written to the errors file on the way."""
@@ -172,13 +180,37 @@ class Job:
     # -- saying how it goes ------------------------------------------------------------------------
 
     def tick(self, running: int) -> None:
-        """Write the finished rows, and four times a second how far it is. Raises OutputError."""
+        """Hand over the finished rows. Raises OutputError. What waits for the disk is done by a thread."""
+        self.progress["running"] = running
         self.results.flush()
-        now = time.monotonic()
-        if now - self._written_at < INTERVAL:
-            return
-        self._measure(now)
-        self.say(running=running)
+        if self._trouble is not None:
+            raise self._trouble
+
+    def _write_on(self) -> None:
+        """Until the end: four times a second how far it is, once a second everything to the disk."""
+        synced_at = time.monotonic()
+        while not self._over.wait(INTERVAL):
+            now = time.monotonic()
+            self._measure(now)
+            self.say()
+            if now - synced_at >= SYNC_EVERY:
+                synced_at = now
+                try:
+                    self.results.sync()
+                except OutputError as error:
+                    self._trouble = error
+
+    def end_work(self) -> None:
+        """No more answers come; the engine is about to be ended."""
+        self._stop_writing()
+        self.results.flush()
+        self._measure(time.monotonic())
+        self.say(phase="ending", running=0)
+
+    def _stop_writing(self) -> None:
+        self._over.set()
+        if self._writer.is_alive():
+            self._writer.join()
 
     def _measure(self, now: float) -> None:
         finished = self.results.finished - self.progress["finished_before"]
@@ -193,7 +225,6 @@ class Job:
 
     def say(self, **fields: Any) -> None:
         """Change some fields of progress.json and replace it; on a full disk the older one stays."""
-        self._written_at = time.monotonic()
         if hasattr(self, "results"):
             fields |= {"finished": self.results.finished, "failed": self.results.failed}
         self.progress |= fields
@@ -206,7 +237,7 @@ class Job:
 
     def _end(self, phase: str, **fields: Any) -> None:
         if self._began:
-            seconds = time.monotonic() - self._began
+            seconds = self.progress["seconds"] or time.monotonic() - self._began
             finished = self.progress["finished"] - self.progress["finished_before"]
             # Of an end the rates of the whole are told, not those of its last seconds.
             fields |= {"seconds": seconds, "requests_rate": finished / seconds,

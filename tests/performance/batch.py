@@ -94,6 +94,7 @@ def measure(request: dict[str, Any]) -> None:
         job._open()
         job.begin()
         run.run()
+        job._stop_writing()
         job.results.close()
         took = time.perf_counter() - began
         rows = [json.loads(line) for line in (job_folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
