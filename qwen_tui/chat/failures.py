@@ -135,6 +135,9 @@ def in_stream(body: Any) -> ChatError | None:
     ):
         return None
     status = body["error"].get("code") if isinstance(body.get("error"), dict) else body.get("code")
+    if isinstance(status, int) and 400 <= status < 500:  # refused, after the server had said 200 already
+        why = _shorten(message_in(body))
+        return ChatError(_("The server did not accept the request"), why, _what_to_change(status, why), status)
     return ReplyBroken(
         _("The server broke off the reply"),
         _shorten(message_in(body)),

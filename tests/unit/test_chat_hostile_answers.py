@@ -68,7 +68,9 @@ REFUSED: dict[str, tuple[Step, str, str, str]] = {
     "evil": (answer(400, b"\x1b]52;c;eA==\x07\x00\xff[bold]x", "text/plain"), "did not accept", "[bold]x", ""),
     "login page": (answer(200, "<!doctype html><body>Log in</body>", "text/html"),
                    "not a chat reply", "Log in", "address"),
-    "error as JSON": (answer(200, {"error": {"message": "no", "code": 400}}), "broke off", "no", "kept"),
+    "error as JSON": (answer(200, {"error": {"message": "no", "code": 500}}), "broke off", "no", "kept"),
+    "refused after 200": (event({"error": {"message": GRAMMAR, "type": "BadRequestError", "param": None, "code": 400}}),
+                          "did not accept", "unclosed group", "json_schema and regex"),
     "half JSON": (answer(200, '{"choices": [{"mess'), "not a chat reply", "choices", "address"),
     "no choice": (answer(200, {"choices": []}), "not a chat reply", "", "address"),
 }  # fmt: skip

@@ -97,6 +97,7 @@ class MarkdownSplitter:
     def feed(self, text: str) -> list[Piece]:
         """Add text; returns the pieces that are finished now."""
         pieces: list[Piece] = []
+        text = text.replace("\r", "")  # a parser would take it for a line end, and lines are counted here
         for start in range(0, len(text), _SLICE):
             self._take(text[start : start + _SLICE], pieces)
         return pieces
