@@ -207,7 +207,7 @@ class Comparison:
                 "argv": self._argv,
                 **about,
                 **outcome.about,
-                "framework": outcome.backend,
+                "backend": outcome.backend,
                 "comparison": self.id,
                 "work": work.to_json(),
                 "load_seconds": outcome.load_seconds,
