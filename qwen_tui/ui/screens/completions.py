@@ -41,7 +41,7 @@ class CompletionsScreen(CountsTokens):
 
     ROOM = "completions"
     CSS_PATH = "completions.tcss"
-    AUTO_FOCUS = "CompletionEditor"
+    AUTO_FOCUS = ""  # a dialog that closes gives the keys back to whom they belonged to
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "proceed", N_("continue"), id="completions.proceed", group=DO),
         Binding("i,e", "write", N_("write"), id="completions.write", group=DO),
@@ -85,6 +85,7 @@ class CompletionsScreen(CountsTokens):
         keeper.on_problem = self._refuse
         self._unsubscribe = self.session.subscribe(self._changed)
         self._draw()
+        self.editor.focus()
         self.run_worker(keeper.restore(), group="restore")
 
     def on_unmount(self) -> None:
