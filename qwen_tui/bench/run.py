@@ -23,7 +23,7 @@ from qwen_tui.bench.series import Observe, Series, Watcher, gained
 from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.tokens import TokenCounter, counter_for
-from qwen_tui.bench.workload import Workload, make_items
+from qwen_tui.bench.workload import Vocabulary, Workload, make_items, vocabulary_of
 from qwen_tui.errors import UsageError
 from qwen_tui.hardware.machine import Machine
 from qwen_tui.i18n import _
@@ -55,6 +55,16 @@ class Plan:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What was found out of a server and the work for it, before the first run of a series."""
+
+    key: tuple[Target, Workload, Path | None]
+    counter: TokenCounter | None
+    vocabulary: Vocabulary | None
+    probe: Probe
+
+
 class Bench:
     """Runs plans. One at a time; `stop()` ends the one under way in order, and its partial result is kept.
 
@@ -68,6 +78,7 @@ class Bench:
         self._machine = machine
         self._generator: Generator | None = None
         self._stopped = False
+        self._known: _Known | None = None
         #: What the server and the GPUs do during the run under way, or did in the last one, on the monotonic clock.
         self.series = Series()
 
@@ -85,16 +96,13 @@ class Bench:
         on_tick = on_tick or (lambda tick: None)
         self._stopped = False
         seed = plan.seed if plan.seed is not None else secrets.randbelow(2**31)
-        on_tick(Tick("preparing"))
-        counter = await asyncio.to_thread(counter_for, plan.target, plan.tokenizer_file)
-        first = await self._bodies(plan, 1, random.Random(f"first {seed}"), counter)
-        on_tick(Tick("probing"))
-        probe = await asyncio.to_thread(send_one, plan.target, first[0], max(120.0, plan.silence))
+        known = await self._look(plan, seed, on_tick)
+        counter, probe = known.counter, known.probe
         chance = random.Random(seed)
         arrivals = plan.load.arrivals(chance) if plan.load.is_open_loop else None
         wanted = plan.load.warmup + self._count(plan.load, probe, len(arrivals) if arrivals is not None else 0)
         on_tick(Tick("preparing"))
-        bodies = await self._bodies(plan, wanted, chance, counter)
+        bodies = await self._bodies(plan, wanted, chance, known.counter, known.vocabulary)
         if self._stopped:
             raise BenchError(_("Stopped before anything was measured"))
         generator = Generator(
@@ -116,8 +124,25 @@ class Bench:
         on_tick(Tick("finishing"))
         return await asyncio.to_thread(self._conclude, plan, seed, counter, generated, len(bodies), watcher, keep)
 
+    async def _look(self, plan: Plan, seed: int, on_tick: Callable[[Tick], None]) -> _Known:
+        """What has to be known of the server before a run; once for runs of the same work. Raises BenchError."""
+        key = (plan.target, plan.workload, plan.tokenizer_file)
+        if self._known is not None and self._known.key == key:
+            return self._known
+        on_tick(Tick("preparing"))
+        counter = await asyncio.to_thread(counter_for, plan.target, plan.tokenizer_file)
+        try:
+            vocabulary = await asyncio.to_thread(vocabulary_of, counter) if plan.workload.kind == "random" else None
+        except (OSError, ValueError) as error:
+            raise BenchError(_("The prompts could not be made"), str(error)) from None
+        first = await self._bodies(plan, 1, random.Random(f"first {seed}"), counter, vocabulary)
+        on_tick(Tick("probing"))
+        probe = await asyncio.to_thread(send_one, plan.target, first[0], max(120.0, plan.silence))
+        self._known = _Known(key, counter, vocabulary, probe)
+        return self._known
+
     async def _bodies(
-        self, plan: Plan, count: int, chance: random.Random, counter: TokenCounter | None
+        self, plan: Plan, count: int, chance: random.Random, counter: TokenCounter | None, words: Vocabulary | None
     ) -> Sequence[bytes]:
         """The bodies of `count` requests. Raises BenchError."""
         target, workload = plan.target, plan.workload
@@ -127,7 +152,7 @@ class Bench:
                 target.body(
                     item.prompt if target.api == "chat" else item.text, item.output_tokens, workload.ignores_eos
                 )
-                for item in make_items(workload, count, chance, counter)
+                for item in make_items(workload, count, chance, counter, words)
             ]
 
         try:

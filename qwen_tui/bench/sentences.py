@@ -136,3 +136,15 @@ def capacity_sentence(found: Capacity, limits: Limits) -> str:
         else _("{n} users at once: {what} for {share:.0%} of requests")
     )
     return text.format(n=f"{found.level:g}", load=level_text(found.level, found.by), what=what, share=found.wanted)
+
+
+def confidence_text(found: Capacity) -> str:
+    """“3 of 3 full runs met the limits; 44 at once did not”."""
+    if not found.runs:
+        return _("Only short runs met the limits: there was no full one")
+    text = ngettext("{met} of {n} full run met the limits", "{met} of {n} full runs met the limits", found.runs).format(
+        met=found.met, n=found.runs
+    )
+    if found.above is None:
+        return text
+    return _("{text}; {load} did not").format(text=text, load=level_text(found.above, found.by))

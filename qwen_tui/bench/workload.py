@@ -72,14 +72,30 @@ class Workload:
         return cls(**{**data, "messages": tuple(data.get("messages", ()))})
 
 
-def make_items(workload: Workload, count: int, chance: random.Random, counter: TokenCounter | None) -> list[Item]:
+@dataclass(frozen=True)
+class Vocabulary:
+    """words: of one token each after a blank. leads: those that are one at the very beginning too."""
+
+    words: Sequence[str]
+    leads: Sequence[str]
+
+
+def make_items(
+    workload: Workload,
+    count: int,
+    chance: random.Random,
+    counter: TokenCounter | None,
+    vocabulary: Vocabulary | None = None,
+) -> list[Item]:
     """`count` things to ask. Blocks: counting may ask the server, files are read.
+
+    vocabulary: what `vocabulary_of` found for the counter, where it is known already.
 
     counter: None makes prompts of that many words, which is an estimate of their tokens. Raises BenchError, UsageError,
     OSError, ValueError.
     """
     if workload.kind == "random":
-        return _random(workload, count, chance, counter)
+        return _random(workload, count, chance, vocabulary or vocabulary_of(counter))
     if workload.kind == "imported":
         raise UsageError(_("What an imported run asked for is not known"))
     if workload.kind == "conversation":
@@ -92,8 +108,8 @@ def make_items(workload: Workload, count: int, chance: random.Random, counter: T
     return (items * (count // len(items) + 1))[:count]
 
 
-def _random(workload: Workload, count: int, chance: random.Random, counter: TokenCounter | None) -> list[Item]:
-    words, leads = _vocabulary(counter)
+def _random(workload: Workload, count: int, chance: random.Random, vocabulary: Vocabulary) -> list[Item]:
+    words, leads = vocabulary.words, vocabulary.leads
     shared = chance.choices(words, k=workload.prefix_len)
     if shared:
         shared[0] = chance.choice(leads)
@@ -113,13 +129,13 @@ def _spread(length: int, spread: float, chance: random.Random) -> int:
     return max(1, chance.randint(round(length * (1 - spread)), round(length * (1 + spread))))
 
 
-def _vocabulary(counter: TokenCounter | None) -> tuple[Sequence[str], Sequence[str]]:
-    """Words of one token each after a blank, and some that are one token at the very beginning too."""
+def vocabulary_of(counter: TokenCounter | None) -> Vocabulary:
+    """What random prompts are made of. Blocks: some hundred counts. Raises OSError, ValueError."""
     unique = sorted(set(WORDS))
     if counter is None:
-        return unique, unique
+        return Vocabulary(unique, unique)
     words = single_token_words(counter, unique)
     leads = [word for word in words[:: max(1, len(words) // 24)] if counter.count(word) == 1]
     if len(words) < _FEWEST_WORDS or not leads:
-        return unique, unique  # no tokenizer of words: the lengths are estimates
-    return words, leads
+        return Vocabulary(unique, unique)  # no tokenizer of words: the lengths are estimates
+    return Vocabulary(words, leads)

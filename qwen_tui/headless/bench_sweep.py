@@ -58,12 +58,14 @@ async def run_sweep(arguments: argparse.Namespace, paths: Paths) -> int:
 
 
 class LevelProgress:
-    """The progress of runs at one level after another; each begins anew."""
+    """The progress of runs at one level after another; each begins anew. name: of a run, else its level."""
 
-    def __init__(self, show: PlainProgress, load: Callable[[float], Load], by: By) -> None:
+    def __init__(
+        self, show: PlainProgress, load: Callable[[float], Load], by: By, name: Callable[[float], str] | None = None
+    ) -> None:
         self._show = show
         self._load = load
-        self._by = by
+        self._name = name or (lambda level: level_text(level, by))
         self._level = 0.0
         self._phase = ""
         self._progress: RunProgress | None = None
@@ -76,7 +78,7 @@ class LevelProgress:
         begins = tick.phase == "preparing" and self._phase not in ("preparing", "probing")
         if self._progress is None or level != self._level or begins:
             self._level = level
-            self._progress = RunProgress(self._load(level), self._show, level_text(level, self._by))
+            self._progress = RunProgress(self._load(level), self._show, self._name(level))
         self._phase = tick.phase
         self._progress(tick)
 

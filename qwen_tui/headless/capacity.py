@@ -8,7 +8,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from qwen_tui.bench.sentences import capacity_sentence, level_text
+from qwen_tui.bench.sentences import capacity_sentence, confidence_text, level_text
 from qwen_tui.errors import UsageError
 from qwen_tui.headless.bench import INTERRUPTED, stoppable
 from qwen_tui.headless.bench_arguments import add_workload_arguments, workload_of
@@ -19,9 +19,10 @@ from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
-    from qwen_tui.bench.capacity import Capacity
+    from qwen_tui.bench.capacity import Capacity, Search
     from qwen_tui.bench.price import HourlyPrice
     from qwen_tui.bench.statistics import Limits
+    from qwen_tui.bench.sweep import By
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-prompts", type=int, default=0, metavar="N", help=_("requests of each run (default: as needed)")
     )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help=_("how long to search (default: 120); a run under way is finished"),
+    )
     add_workload_arguments(parser)
     parser.set_defaults(preset="chat")
     parser.add_argument("--json", action="store_true", help=_("print the result as one JSON object"))
@@ -59,7 +67,7 @@ async def _capacity(arguments: argparse.Namespace, paths: Paths, settings: Setti
     from qwen_tui.bench.price import HourlyPrice
     from qwen_tui.bench.run import Bench, Plan
     from qwen_tui.bench.statistics import Limits
-    from qwen_tui.bench.sweep import By, load_at
+    from qwen_tui.bench.sweep import load_at
     from qwen_tui.headless.plain import PlainProgress
 
     given = {name: getattr(arguments, name) for name in ("ttft", "tpot", "e2el")}
@@ -70,6 +78,7 @@ async def _capacity(arguments: argparse.Namespace, paths: Paths, settings: Setti
         or arguments.repeats < 1
         or not arguments.most >= 1
         or arguments.num_prompts < 0
+        or not arguments.budget > 0
     ):
         raise UsageError(_("--percent is from 1 to 100; the other numbers are at least 1"))
     limits = Limits(**{name: value / 1e3 for name, value in given.items() if value})
@@ -84,17 +93,31 @@ async def _capacity(arguments: argparse.Namespace, paths: Paths, settings: Setti
     bench = Bench(paths, counters_of(plan.target), machine_of(plan.target))
     share = arguments.percent / 100
     with PlainProgress(sys.stderr) as show:
-        progress = LevelProgress(show, lambda level: load_at(load, level, by, arguments.num_prompts), by)
         search = Search(
             bench, plan, share, by=by, most=arguments.most, repeats=arguments.repeats, count=arguments.num_prompts,
-            on_tick=progress,
+            budget=arguments.budget, on_tick=lambda level, tick: progress(level, tick),
         )  # fmt: skip
+        progress = LevelProgress(
+            show, lambda level: search.load or load_at(load, level, by), by, lambda level: step_text(search, level, by)
+        )
         found = await stoppable(search.run(), search.stop, lambda: True)
     if arguments.json:
         print(json.dumps(_json(found, limits, price), ensure_ascii=False), flush=True)
     else:
         print("\n".join(capacity_lines(found, limits, price)), flush=True)
     return INTERRUPTED if found.stopped else int(not found.level)
+
+
+def step_text(search: Search, level: float, by: By) -> str:
+    """“looking at 16 at once, about 40 s to go in all”."""
+    load = level_text(level, by)
+    if search.is_probe:
+        text = _("looking at {load}").format(load=load)
+    else:
+        text = _("{load}, full run {n} of {count}").format(load=load, n=search.number, count=search.repeats)
+    if (eta := search.eta) is None:
+        return text
+    return _("{step}, about {seconds:.0f} s to go in all").format(step=text, seconds=eta)
 
 
 def _json(found: Capacity, limits: Limits, price: HourlyPrice | None) -> dict[str, object]:
@@ -111,6 +134,7 @@ def capacity_lines(found: Capacity, limits: Limits, price: HourlyPrice | None) -
 
     lines = [capacity_sentence(found, limits)]
     if found.level:
+        lines.append(confidence_text(found))
         lines.append(
             _("{share:.1%} met them; with 95 % confidence it is {low:.0%} to {high:.0%}").format(
                 share=found.share, low=found.low, high=found.high
@@ -118,6 +142,8 @@ def capacity_lines(found: Capacity, limits: Limits, price: HourlyPrice | None) -
         )
     if found.is_most:
         lines.append(_("That was the highest load to try: --most allows more"))
+    if found.out_of_time:
+        lines.append(_("Its time was used up before the limit was found exactly: --budget gives it more"))
     if found.stopped:
         lines.append(_("It was stopped before its end: the true capacity may be higher"))
     best = found.best
@@ -131,7 +157,8 @@ def capacity_lines(found: Capacity, limits: Limits, price: HourlyPrice | None) -
         figures = trial.run.figures
         share = f"< {found.wanted:.0%}" if trial.gave_up else f"{trial.share:.0%}"
         times = (f"{figures.ttft.p90 * 1e3:,.0f}", f"{figures.tpot.p90 * 1e3:,.1f}") if figures.completed else ("", "")
-        rows.append((level_text(trial.level, found.by), share, *times, trial.run.id))
+        name = level_text(trial.level, found.by)
+        rows.append((_("{load} (short)").format(load=name) if trial.is_probe else name, share, *times, trial.run.id))
     lines += ["", *table(rows)]
     if best is not None:
         lines += [f"! {text}" for text in best.health.doubts()]

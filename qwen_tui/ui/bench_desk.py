@@ -198,7 +198,8 @@ class BenchDesk:
         if level != job.level or begins:
             order = job.order
             job.level, job.live = level, Live()
-            job.load = load_at(order.plan.load, level, order.by, order.count)
+            search_load = job.search.load if job.search is not None else None  # a short run's is another
+            job.load = search_load or load_at(order.plan.load, level, order.by, order.count)
         self._tick(job, tick)
 
     def _tick(self, job: Job, tick: Tick) -> None:

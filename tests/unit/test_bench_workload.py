@@ -23,7 +23,7 @@ from qwen_tui.bench.load import Load
 from qwen_tui.bench.price import HourlyPrice
 from qwen_tui.bench.result import result_json
 from qwen_tui.bench.run import Bench, Plan
-from qwen_tui.bench.sentences import capacity_sentence
+from qwen_tui.bench.sentences import capacity_sentence, confidence_text
 from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.sweep import Sweep, load_at
 from qwen_tui.bench.target import BenchError, Target
@@ -221,9 +221,17 @@ async def test_the_search_finds_the_highest_level(paths: Paths, bears: int, leve
     assert found.is_most == (level == 128)
     assert len(bench.levels) < 20
     if level:
-        assert bench.levels.count(level) == 3
+        assert bench.levels.count(level) == 4, "a short run and three full ones"
         assert found.share == 1.0
         assert found.low > 0.9
+        assert (found.met, found.runs) == (3, 3)
+        assert found.above == (None if level == 128 else level + 1)
+        assert "3 of 3 full runs" in confidence_text(found)
+        short, full = (
+            [t.counted for t in found.trials if t.level == level and t.is_probe is kind] for kind in (True, False)
+        )
+        assert short[0] < full[0]
+    assert not found.out_of_time
     assert ("Not even" in capacity_sentence(found, plan.limits)) == (level == 0)
 
 
@@ -232,6 +240,28 @@ async def test_a_level_that_does_not_hold_when_repeated_is_left(paths: Paths) ->
     bench = PretendBench(paths, lambda run: 16 if run <= 9 else 8)  # it was only fast in the beginning
     found = await Search(bench, plan, 0.9, most=64, repeats=3).run()
     assert 8 <= found.level < 16
+
+
+async def test_a_search_keeps_to_its_time(paths: Paths) -> None:
+    """A short run takes 10 s, a full one 15: of 60 s no more than one full run is too much."""
+    now = [0.0]
+
+    class Slow(PretendBench):
+        async def run(self, plan: Plan, on_tick: Callable[[Tick], None] | None = None, *, keep: bool = True) -> Run:
+            now[0] += 5.0 * plan.load.count / plan.load.streams
+            etas.append(search.eta)
+            return await super().run(plan, on_tick, keep=keep)
+
+    plan = Plan(Target("http://h/v1", "m"), Workload(), Load(streams=1, count=1), Limits(ttft=1))
+    etas: list[float | None] = []
+    search = Search(Slow(paths, lambda _run: 200), plan, 0.9, repeats=3, budget=60, clock=lambda: now[0])
+    found = await search.run()
+    assert found.out_of_time
+    assert 4 <= found.level <= 200
+    assert found.runs >= 1
+    assert now[0] <= 60 + 15 + 20  # a first full run at a low level has 4 requests of each stream
+    assert etas[0] is None
+    assert all(eta is not None and eta >= 0 for eta in etas[1:])
 
 
 async def test_rates_are_searched_too(paths: Paths) -> None:
