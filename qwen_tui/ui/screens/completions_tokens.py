@@ -88,7 +88,8 @@ class TokenScreen(ModalScreen[None], inherit_bindings=False):
 
     def on_token_text_moved(self, event: TokenText.Moved) -> None:
         self._show_detail()
-        self.refresh_bindings()
+        if event.others:
+            self.refresh_bindings()
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._show_detail)
@@ -97,7 +98,7 @@ class TokenScreen(ModalScreen[None], inherit_bindings=False):
         tokens, detail = self.query_one(TokenText), self.query_one("#detail", Static)
         if tokens.chances:
             width = max(30, detail.content_size.width)
-            detail.update(token_content(tokens.chances, tokens.texts, tokens.cursor, width))
+            detail.update(token_content(tokens.chances, tokens.texts, tokens.cursor, width), layout=False)
 
     def binding_text(self, binding: Binding) -> str:
         """What the footer says for `binding`, as a msgid."""

@@ -114,7 +114,11 @@ class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
     ]
 
     class Moved(Message):
-        """The cursor is on another token, or there are other tokens."""
+        """The cursor is on another token; others: there are other tokens."""
+
+        def __init__(self, others: bool = False) -> None:
+            super().__init__()
+            self.others = others
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -147,7 +151,7 @@ class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
         self.texts, self._drawn, self._levels, self._uncertain = found
         self.chances, self.cursor, self._rank, self._width = chances, 0, -1, 0
         await self._lay_out()
-        self.post_message(self.Moved())
+        self.post_message(self.Moved(others=True))
 
     async def _lay_out(self) -> None:
         width = self.scrollable_content_region.width
@@ -173,12 +177,16 @@ class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
     def _style(self, name: str) -> Style:
         style = self._styles.get(name)
         if style is None:
-            style = self._styles[name] = self.get_component_rich_style(f"token-text--{name}")
+            if name == "base":
+                style = Style(color=self.rich_style.color, bgcolor=self.rich_style.bgcolor)
+            else:
+                style = self.get_component_rich_style(f"token-text--{name}")
+            self._styles[name] = style
         return style
 
     def render_line(self, y: int) -> Strip:
         width, number = self.size.width, self.scroll_offset.y + y
-        base = Style(color=self.rich_style.color, bgcolor=self.rich_style.bgcolor)
+        base = self._style("base")
         if not 0 <= number < len(self._rows):
             return Strip.blank(width, base)
         segments = [
@@ -194,20 +202,29 @@ class TokenText(ScrollView, can_focus=True, inherit_bindings=False):
         return binding.description if self.chances else ""
 
     def _show_cursor(self) -> None:
-        if self._places and self.cursor < len(self._places):
+        if len(self._places) == len(self.chances) and self.cursor < len(self._places):
             row = self._places[self.cursor]
             self.scroll_to_region(Region(0, row, 1, 1), animate=False, immediate=True, force=True, x_axis=False)
 
     def go_to(self, index: int) -> None:
         """Put the cursor on a token."""
-        if not self.chances:
+        if not self.chances or len(self._places) != len(self.chances):
             return
         index = min(max(0, index), len(self.chances) - 1)
         if index != self.cursor:
+            before, top = self.cursor, self.scroll_offset.y
             self.cursor = index
             self._show_cursor()
-            self.refresh()
+            if self.scroll_offset.y == top:
+                self.refresh(*self._regions(before), *self._regions(index))
             self.post_message(self.Moved())
+
+    def _regions(self, index: int) -> list[Region]:
+        """The rows of a token, as far as they are in view."""
+        last = self._places[index + 1] if index + 1 < len(self._places) else len(self._rows) - 1
+        top = self.scroll_offset.y
+        first = max(self._places[index], top)
+        return [Region(0, row - top, self.size.width, 1) for row in range(first, min(last, top + self.size.height) + 1)]
 
     def action_move(self, direction: int) -> None:
         self.go_to(self.cursor + direction)
