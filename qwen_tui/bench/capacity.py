@@ -191,18 +191,14 @@ class Search:
         self._began = self._clock()
         level = min(float(_FIRST), self._most) if self._by == "users" else min(1.0, self._most)
         while not self._stopped:
-            await self._bracket(level)
+            if not (self._low and self._is_late()):
+                await self._bracket(level)
             if self._stopped or not self._low or await self._confirmed(self._low):
                 break
             self._high, self._low = self._low, self._highest_below(self._low)
-            if not self._low:
-                if self._is_close():
-                    break
-                level = self._between()
-            elif self._is_late():
+            if not self._low and self._is_close():
                 break
-            else:
-                level = self._between()
+            level = self._between()
         return self._result(self._low)
 
     async def _bracket(self, level: float) -> None:

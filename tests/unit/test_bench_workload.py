@@ -264,6 +264,14 @@ async def test_a_search_keeps_to_its_time(paths: Paths) -> None:
     assert all(eta is not None and eta >= 0 for eta in etas[1:])
 
 
+async def test_out_of_time_a_lower_level_is_confirmed_at_least_once(paths: Paths) -> None:
+    plan = Plan(Target("http://h/v1", "m"), Workload(), Load(streams=1, count=1), Limits(ttft=1))
+    bench = PretendBench(paths, lambda run: 16 if run <= 3 else 4)
+    found = await Search(bench, plan, 0.9, budget=1e-9).run()
+    assert (found.level, found.runs, found.met) == (4, 1, 1)
+    assert found.out_of_time
+
+
 async def test_rates_are_searched_too(paths: Paths) -> None:
     plan = Plan(Target("http://h/v1", "m"), Workload(), Load(rate=1.0, count=1), Limits(ttft=1))
     found = await Search(PretendBench(paths, lambda _run: 5.3), plan, 0.9, by="rate", most=64, repeats=1).run()
