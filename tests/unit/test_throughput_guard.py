@@ -23,10 +23,11 @@ WORK = Work("model", ("vllm",), num_prompts=1, warmups=0)
 ALONE = """
 import asyncio, sys
 from pathlib import Path
-sys.path.insert(0, {root!r})
-from tests.unit.test_throughput_guard import WORK, Comparison, Paths
-folder = Path(sys.argv[1])
-asyncio.run(Comparison(Paths(folder, folder, folder, folder), WORK, Path(sys.executable)).run())
+from qwen_tui.bench.throughput import Work
+from qwen_tui.bench.throughput_run import Comparison
+from qwen_tui.paths import Paths
+folder, work = Path(sys.argv[1]), Work("model", ("vllm",), num_prompts=1, warmups=0)
+asyncio.run(Comparison(Paths(folder, folder, folder, folder), work, Path(sys.executable)).run())
 """
 
 
@@ -77,8 +78,7 @@ async def test_cancelling_ends_everything_before_it_returns(
 
 async def test_killing_who_asked_ends_everything(tmp_path: Path, told: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_SESSION", "1")
-    code = ALONE.format(root=str(Path(__file__).parents[2]))
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, str(tmp_path / "home"))
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ALONE, str(tmp_path / "home"))
     try:
         pids = await pids_in(told)
         folder = sockets_of(pids[1])
