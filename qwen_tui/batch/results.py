@@ -68,17 +68,29 @@ class ResultFile:
             return None
 
     def find(self, words: str) -> Iterator[int]:
-        """The numbers of the rows that have every word in them, capitals or not; reads the file once."""
-        wanted = [_as_written(word) for word in words.lower().split()]
+        """The numbers of the rows that have every word in id, prompt or text, capitals or not; reads the file once."""
+        plain = words.lower().split()
+        wanted = [_as_written(word) for word in plain]
         try:
             file = self._path.open("rb")
         except OSError:
             return
         with file:
             for number in range(len(self._offsets)):
-                line = file.readline().decode("utf-8", "replace").lower()
-                if all(word in line for word in wanted):
+                data = file.readline()
+                line = data.decode("utf-8", "replace").lower()
+                # The line is read as JSON only where its bytes leave it open.
+                if all(word in line for word in wanted) and _has(data, plain):
                     yield number
+
+
+def _has(data: bytes, words: list[str]) -> bool:
+    try:
+        row = parse_row(json.loads(data))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return False
+    text = f"{row.id}\n{row.prompt}\n{row.text}".lower()
+    return all(word in text for word in words)
 
 
 def _as_written(word: str) -> str:

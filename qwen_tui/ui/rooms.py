@@ -53,4 +53,5 @@ ROOMS: tuple[Room, ...] = (
     Room("chat", "c", N_("Chat"), "qwen_tui.ui.screens.chat", "ChatScreen"),
     Room("completions", "p", N_("Completions"), "qwen_tui.ui.screens.completions", "CompletionsScreen"),
     Room("bench", "b", N_("Bench"), "qwen_tui.ui.screens.bench", "BenchScreen"),
+    Room("batch", "t", N_("Batch"), "qwen_tui.ui.screens.batch", "BatchScreen"),
 )

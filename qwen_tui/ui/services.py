@@ -13,6 +13,7 @@ from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
 
 if TYPE_CHECKING:
+    from qwen_tui.batch.jobs import Batches
     from qwen_tui.chat.compare import Comparison
     from qwen_tui.chat.completions_kept import CompletionsKeeper
     from qwen_tui.chat.completions_session import CompletionsSession
@@ -144,6 +145,17 @@ class Services:
         from qwen_tui.server.leftovers import Leftovers
 
         return Leftovers(self.paths)
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The batches of this user, which go on without qwen-tui."""
+        from pathlib import Path
+
+        from qwen_tui.batch.jobs import Batches
+        from qwen_tui.server import keeper
+        from qwen_tui.server.diagnosis import find_cause
+
+        return Batches(self.paths, Path(keeper.__file__), find_cause)
 
     @cached_property
     def downloads(self) -> Downloads:

@@ -135,8 +135,6 @@ class BatchScreen(RoomScreen):
             words.update(content)
         self.refresh_bindings()
         await self.results.show(state.output if state is not None else None)
-        alive = next((state for state in self._states if state.status is BatchStatus.RUNNING), None)
-        self._show_job(alive)
 
     def _phase(self, state: BatchState) -> str:
         reader = self._phases.get(state.id) if state.status is BatchStatus.STARTING else None
@@ -144,12 +142,6 @@ class BatchScreen(RoomScreen):
             return ""
         counted = f" {reader.done}/{reader.total}" if reader.total else ""
         return _(PHASE_WORDS[reader.phase]) + counted
-
-    def _show_job(self, state: BatchState | None) -> None:
-        if state is None or not state.total:
-            return
-        eta = f" · {format_seconds(state.eta)}" if state.eta is not None else ""
-        self.sub_title = f"{state.done:,}/{state.total:,}{eta}"
 
     def on_keyed_list_moved(self, event: KeyedList.Moved) -> None:
         event.stop()
@@ -261,13 +253,32 @@ class BatchScreen(RoomScreen):
 
     def on_batch_results_opened(self, event: BatchResults.Opened) -> None:
         event.stop()
-        self.app.push_screen(Dialog(_result_title(event.row), _result_text(event.row), ()))
+        row = event.row
+
+        def answered(answer: str | None) -> None:
+            if answer == "copy":
+                self.app.copy_to_clipboard(row.text)
+                self.notify(_("Copied"), markup=False)
+
+        self.app.push_screen(ResultDialog(row), answered)
+
+
+class ResultDialog(Dialog):
+    """One result, whole."""
+
+    CLOSING_KEYS = ("escape", "enter", "q")
+
+    def __init__(self, row: ResultRow) -> None:
+        super().__init__(_result_title(row), _result_text(row), (Answer(("y",), "copy", _("copy the text")),))
+
+    def cancel_text(self) -> str:
+        return _("close")
 
 
 def _result_title(row: ResultRow) -> str:
     parts = [row.id, row.finish_reason, _("{n} tokens").format(n=f"{row.output_tokens:,}")]
     if row.seconds is not None:
-        parts.append(format_seconds(row.seconds))
+        parts.append(f"{row.seconds:.2f} s" if row.seconds < 60 else format_seconds(row.seconds))
     return one_line(" · ".join(part for part in parts if part))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from textual.content import Content
 
 from qwen_tui.batch.state import STATUS_WORDS, BatchState, BatchStatus
-from qwen_tui.i18n import _
+from qwen_tui.i18n import _, ngettext
 from qwen_tui.progress import format_seconds
 from qwen_tui.ui.text import cut_middle, fit, one_line, plain
 from qwen_tui.ui.widgets.phase_bar import bar
@@ -49,8 +49,9 @@ def batch_lines(state: BatchState, phase: str, width: int) -> Content:
     ):
         lines.append(Content.assemble((fit(label, 9), "$text-muted"), cut_middle(one_line(text), room)))
     if state.failed:
-        words = _("{n} rows got no answer: {file}").format(n=f"{state.failed:,}", file=one_line(str(state.errors)))
-        lines.append(Content.styled(words, "$text-warning"))
+        words = ngettext("{n} row got no answer: {file}", "{n} rows got no answer: {file}", state.failed)
+        text = words.format(n=f"{state.failed:,}", file=one_line(str(state.errors)))
+        lines.append(Content.styled(text, "$text-warning"))
     if state.problem is not None:
         lines.append(Content.styled(plain(state.problem.title), "bold $text-error"))
         lines += [Content(plain(text)) for text in (state.problem.why, state.problem.hint) if text]
