@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.completions import Completion, CompletionDelta, stream_completion
-from qwen_tui.chat.events import Finished, Message, Target, TextDelta
+from qwen_tui.chat.completions_session import CompletionsSession, Draft
+from qwen_tui.chat.events import Finished, Message, Target, TextDelta, TokensDelta
+from qwen_tui.chat.logprobs import token_texts
 from qwen_tui.chat.request_answer import send
 from qwen_tui.chat.request_code import (
     Request,
@@ -27,6 +30,8 @@ from qwen_tui.chat.request_code import (
     models_request,
 )
 from qwen_tui.chat.sampling import Sampling, make_sampling
+from qwen_tui.chat.template import render_chat
+from qwen_tui.chat.tokenize import reply_chances, tokenize_text
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import ChatError
 from qwen_tui.paths import Paths
@@ -102,8 +107,6 @@ def run_all(request: Request, tmp_path: Path) -> tuple[str, str, str]:
 
 async def test_the_scripts_give_the_answer_of_the_chat(target: Target, tmp_path: Path) -> None:
     sampling = make_sampling({"temperature": 0, "max_tokens": 24, "top_k": 50, "stop": ["'", "<|x|>"]})
-    from qwen_tui.chat.client import stream_chat
-
     events = [event async for event in stream_chat(target, QUESTION, sampling)]
     said = "".join(event.text for event in events if isinstance(event, TextDelta))
     assert "Paris" in said
@@ -155,6 +158,86 @@ async def test_what_a_completion_can_be_asked_for(target: Target) -> None:
     with pytest.raises(ChatError) as caught:
         await complete(target, Completion("x " * 3000))
     assert "context" in caught.value.hint
+
+
+async def test_the_template_shown_is_what_the_model_gets(target: Target) -> None:
+    messages = [Message("system", "Answer briefly."), Message("user", "What is the capital of France? 你好 🙂")]
+    rendered = await render_chat(target, messages)
+    assert rendered.text.endswith("What is the capital of France? 你好 🙂<|im_end|>\n<|im_start|>assistant\n")
+    assert rendered.text.startswith("<|im_start|>system\nAnswer briefly.")
+    assert rendered.tokens.max_model_len == 1024
+    assert (await tokenize_text(target, rendered.text)).ids == rendered.tokens.ids
+    sampling = make_sampling({"temperature": 0, "max_tokens": 12})
+    events = [event async for event in stream_chat(target, messages, sampling)]
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
+    texts, _pieces, end = await complete(target, Completion(rendered.text, sampling))
+    assert texts[0] == said
+    assert end.figures.prompt_tokens == len(rendered.tokens)
+    shown = await asyncio.to_thread(
+        printed, [str(PROGRAM), "complete", "--template", messages[1].content, "--system", "Answer briefly.",
+                  "--base-url", target.base_url],
+    )  # fmt: skip
+    assert shown == rendered.text
+
+
+async def test_the_tokens_of_a_reply_with_logprobs_and_of_one_without(target: Target) -> None:
+    question = [Message("user", "Repeat after me: 你好 🙂 𝄞")]
+    sampling = make_sampling({"temperature": 0, "max_tokens": 24, "logprobs": 3, "regex": "你好 🙂 𝄞, indeed"})
+    said, chances = "", []
+    async for event in stream_chat(target, question, sampling):
+        if isinstance(event, TokensDelta):
+            chances += event.chances
+        elif isinstance(event, TextDelta):
+            said += event.text
+    assert said == "你好 🙂 𝄞, indeed"
+    assert "".join(token_texts(chances)) == said + "<|im_end|>"  # the token that ends the reply is one too
+    assert all(chance.logprob is not None and len(chance.alternatives) >= 3 for chance in chances)
+    asked = await reply_chances(target, question, said)
+    texts = token_texts(asked)
+    assert "".join(texts) == said
+    assert "" in texts  # half of a character is a token of its own
+    assert asked[texts.index("")].data
+    assert all(chance.logprob is not None and chance.logprob <= 0 for chance in asked)
+
+
+async def test_asking_afterwards_tells_what_streaming_told(target: Target) -> None:
+    sampling = make_sampling({"temperature": 0, "max_tokens": 16, "logprobs": 1})
+    pieces = [event async for event in stream_chat(target, QUESTION, sampling)]
+    told = [chance for piece in pieces if isinstance(piece, TokensDelta) for chance in piece.chances]
+    text = "".join(piece.text for piece in pieces if isinstance(piece, TextDelta))
+    asked = await reply_chances(target, QUESTION, text)
+    for before, after in zip(told, asked, strict=False):
+        assert (before.token, before.share) == (after.token, pytest.approx(after.share, abs=0.08))
+
+
+async def test_the_session_of_the_completions_room(target: Target) -> None:
+    session = CompletionsSession()
+    session.sampling = make_sampling({"max_tokens": 4, "n": 2, "logprobs": 2, "temperature": 0.9, "ignore_eos": True})
+    session.edit(Draft("Once upon"))
+
+    async def end() -> None:
+        while session.is_streaming:  # noqa: ASYNC110 - until it has ended
+            await asyncio.sleep(0.01)
+
+    session.proceed(target)
+    await asyncio.wait_for(end(), 60)
+    assert session.attempt is not None
+    assert session.attempt.error is None
+    assert len(session.attempt.answers) == 2
+    first = session.draft.text
+    assert first.startswith("Once upon")
+    assert session.step(1)
+    assert session.draft.text == "Once upon" + session.attempt.answers[1].text
+    assert session.continued is not None
+    assert "".join(token_texts(session.continued.chances)) == session.continued.text
+    session.suffix, session.sampling = "the end", Sampling(max_tokens=4)
+    before = session.draft
+    session.proceed(target)
+    await asyncio.wait_for(end(), 60)
+    assert session.attempt.error is not None
+    assert "suffix is only supported" in session.attempt.error.why
+    assert session.draft == before
+    await session.close()
 
 
 async def test_guided_output(target: Target) -> None:
