@@ -113,3 +113,11 @@ def pretty_arguments(arguments: str) -> str | None:
         return json.dumps(json.loads(arguments or "{}"), ensure_ascii=False, indent=2)
     except (ValueError, RecursionError):
         return None
+
+
+def arguments_problem(arguments: str) -> str:
+    """What is wrong with a call's arguments, in words; empty if nothing is."""
+    try:
+        return "" if isinstance(json.loads(arguments or "{}"), dict) else _("The arguments are no JSON object")
+    except (ValueError, RecursionError):
+        return _("The arguments are no valid JSON")

@@ -15,7 +15,7 @@ from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
 from qwen_tui.chat.events import Message, Target, ToolCall
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.chat.thinking import ThinkingSplitter
-from qwen_tui.chat.tools import pretty_arguments, read_choice, read_tools, request_fields
+from qwen_tui.chat.tools import arguments_problem, pretty_arguments, read_choice, read_tools, request_fields
 from qwen_tui.errors import UsageError
 from tests.conftest import until
 from tests.fakes.openai_server import DONE, HANG, FakeOpenAI, Step, delta, event, finish, reasoning, usage
@@ -159,6 +159,11 @@ def test_tools_are_read_in_every_shape() -> None:
     assert request_fields(talk)["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
     assert pretty_arguments('{"a": [') is None
     assert pretty_arguments("") == "{}"
+    assert [arguments_problem(text) for text in ("", "{", "3")] == [
+        "",
+        "The arguments are no valid JSON",
+        "The arguments are no JSON object",
+    ]
 
 
 async def test_a_reply_that_was_cut_goes_on_in_its_place_and_an_edited_one_as_a_version() -> None:

@@ -23,7 +23,7 @@ from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.endpoint_status import EndpointStatus
 from qwen_tui.server.status import STATE_WORDS, ServerState, ServerStatus
-from qwen_tui.ui.rooms import DO
+from qwen_tui.ui.rooms import DO, KEPT
 from qwen_tui.ui.screens.chat_beside import ChatBeside
 from qwen_tui.ui.screens.chat_compare import ComparesAndImports
 from qwen_tui.ui.screens.chat_tokens import TokensAndContext
@@ -56,6 +56,12 @@ def _endpoint_text(status: EndpointStatus) -> str:
     return text + "\n\n" + _("Write a message below; enter sends it, ctrl+j begins a new line.")
 
 
+#: Ids of bindings that mean nothing while nothing was said.
+_NEEDS_TURNS = (
+    "chat.retry", "chat.copy", "chat.new", "chat.edit", "chat.code", "chat.details", "chat.copy_choose", "chat.export",
+)  # fmt: skip
+
+
 def _was_cut(turn: Turn) -> bool:
     """Whether a reply was ended by something else than the model."""
     reason = turn.figures.finish_reason if turn.figures is not None else ""
@@ -68,24 +74,32 @@ class ChatScreen(ComparesAndImports, TokensAndContext, ChatBeside):
     ROOM = "chat"
     CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "Prompt"
+    #: In the order of the footer. What the actions do is in the classes that this one is made of.
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("A", "answer_calls", N_("answer the calls"), id="chat.answer_calls", group=DO),
         Binding("enter,i", "write", N_("write"), id="chat.write", group=DO),
         Binding("r", "retry", N_("ask again"), id="chat.retry", group=DO),
         Binding("x", "stop", N_("stop"), id="chat.stop", group=DO),
+        Binding("greater_than_sign", "go_on", N_("go on"), id="chat.go_on", group=DO),
         Binding("y", "copy_reply", N_("copy"), id="chat.copy", group=DO),
         Binding("o", "request_code", N_("as code"), id="chat.code", group=DO),
         Binding("n", "new", N_("new"), id="chat.new", group=DO),
-        Binding("e", "edit", N_("edit the question"), id="chat.edit", group=DO),
+        Binding("e", "edit", N_("edit"), id="chat.edit", group=DO),
+        Binding("f", "attach", N_("files"), id="chat.attach", group=DO),
+        Binding("slash", "find", N_("conversations"), id="chat.find", group=DO),
+        Binding("v", "tokens", N_("tokens"), id="chat.tokens", group=DO),
+        Binding("comma", "sampling", N_("sampling"), id="chat.sampling", group=DO),
+        Binding("S", "system_prompt", N_("system prompt"), id="chat.system", group=DO),
+        Binding("T", "tools", N_("tools"), id="chat.tools", group=DO),
+        Binding("equals_sign", "compare", N_("compare two"), id="chat.compare", group=DO),
+        Binding("D", "details", N_("details of the reply"), id="chat.details", group=DO),
+        Binding("Y", "copy_choose", N_("copy code, all, or to a file"), id="chat.copy_choose", group=DO),
+        Binding("L", "leave_out", N_("leave the oldest out"), id="chat.leave_out", group=DO),
+        Binding("u", "send_again", N_("send again what was left out"), id="chat.send_again", group=DO),
+        Binding("I", "import_file", N_("import a file"), id="chat.import", group=KEPT),
+        Binding("O", "export_shown", N_("export what is shown"), id="chat.export", group=KEPT),
         Binding("left", "step(-1)", N_("the version before"), id="chat.before", group=DO, show=False),
         Binding("right", "step(1)", N_("the version after"), id="chat.after", group=DO, show=False),
-        Binding("comma", "sampling", N_("sampling"), id="chat.sampling", group=DO),
-        Binding("greater_than_sign", "go_on", N_("go on with the reply"), id="chat.go_on", group=DO),
-        Binding("A", "answer_calls", N_("answer the calls"), id="chat.answer_calls", group=DO),
-        Binding("f", "attach", N_("attach files"), id="chat.attach", group=DO),
-        Binding("T", "tools", N_("tools"), id="chat.tools", group=DO),
-        Binding("D", "details", N_("details of the reply"), id="chat.details", group=DO, show=False),
-        Binding("Y", "copy_choose", N_("copy code, all, or to a file"), id="chat.copy_choose", group=DO, show=False),
-        Binding("S", "system_prompt", N_("system prompt"), id="chat.system", group=DO),
         Binding(
             "escape", "leave_or_stop", N_("to the transcript; again: stop"), id="chat.escape", show=False, group=DO
         ),
@@ -204,7 +218,7 @@ class ChatScreen(ComparesAndImports, TokensAndContext, ChatBeside):
         turns = self.session.conversation.turns
         if binding.id == "chat.stop" and not self.session.is_streaming:
             return ""
-        if binding.id in ("chat.retry", "chat.copy", "chat.new", "chat.edit", "chat.code") and not turns:
+        if binding.id in _NEEDS_TURNS and not turns:
             return ""
         conversation = self.session.conversation
         if binding.id == "chat.answer_calls" and conversation.calls_to_answer is None:

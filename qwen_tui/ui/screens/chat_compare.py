@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-from textual.binding import Binding, BindingType
+from typing import TYPE_CHECKING
 
 from qwen_tui.errors import QwenTuiError, UsageError
-from qwen_tui.i18n import N_, _
-from qwen_tui.ui.rooms import DO, KEPT
+from qwen_tui.i18n import _
 from qwen_tui.ui.screens.chat_kept import KeptConversations
 from qwen_tui.ui.screens.profile_dialogs import AskName
 from qwen_tui.ui.text import one_line, plain
@@ -25,12 +22,6 @@ if TYPE_CHECKING:
 
 class ComparesAndImports(KeptConversations):
     """The part of the Chat room that leads to other screens and files."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("equals_sign", "compare", N_("compare two"), id="chat.compare", group=DO),
-        Binding("I", "import_file", N_("import a file"), id="chat.import", group=KEPT),
-        Binding("O", "export_shown", N_("export what is shown"), id="chat.export", group=KEPT),
-    ]
 
     def action_compare(self) -> None:
         try:

@@ -6,16 +6,14 @@ import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from textual import on
-from textual.binding import Binding, BindingType
 
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.errors import QwenTuiError
-from qwen_tui.i18n import N_, _
+from qwen_tui.i18n import _
 from qwen_tui.paths import write_private
-from qwen_tui.ui.rooms import DO
 from qwen_tui.ui.screens.profile_dialogs import AskName
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.text import one_line
@@ -24,10 +22,6 @@ from qwen_tui.ui.widgets.conversation_list import ConversationList, Conversation
 
 class KeptConversations(RoomScreen):
     """The part of the Chat room beside the transcript. The list is there from 100 columns on, and when asked for."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("slash", "find", N_("conversations"), id="chat.find", group=DO),
-    ]
 
     def __init__(self) -> None:
         super().__init__()

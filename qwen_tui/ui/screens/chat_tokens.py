@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
 
 from textual import on
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import TextArea
@@ -18,8 +17,7 @@ from qwen_tui.chat.events import Message, Target
 from qwen_tui.chat.logprobs import TokenChance
 from qwen_tui.chat.tokenize import reply_chances, tokenize_chat
 from qwen_tui.errors import QwenTuiError
-from qwen_tui.i18n import N_, _
-from qwen_tui.ui.rooms import DO
+from qwen_tui.i18n import _
 from qwen_tui.ui.screens.asking import asked_target
 from qwen_tui.ui.screens.chat_turns import ChatTurns
 from qwen_tui.ui.text import one_line
@@ -33,12 +31,6 @@ _LONGEST = 2_000_000
 
 class TokensAndContext(ChatTurns):
     """The part of the Chat room that counts. Typing never waits for it: until the server has counted, it estimates."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "tokens", N_("tokens"), id="chat.tokens", group=DO),
-        Binding("L", "leave_out", N_("leave the oldest out"), id="chat.leave_out", group=DO),
-        Binding("u", "send_again", N_("send again what was left out"), id="chat.send_again", group=DO),
-    ]
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from textual.strip import Strip
 
 from qwen_tui.chat.events import ToolCall
-from qwen_tui.chat.tools import pretty_arguments
+from qwen_tui.chat.tools import arguments_problem, pretty_arguments
 from qwen_tui.i18n import _
 from qwen_tui.ui.widgets.block_list import Block, Draw
 from qwen_tui.ui.widgets.markdown_blocks import MarkdownSplitter, Piece, PlainSplitter
@@ -31,12 +31,13 @@ def call_blocks(call: ToolCall, indent: int) -> Sequence[Block]:
     """A whole call: its name, and its arguments with their indentation; if they are no JSON, that is said."""
     pretty = pretty_arguments(call.arguments)
     blocks = [Block(lambda renderer, width: _head(call, renderer, width), gap=1, indent=indent)]
+    if arguments_problem(call.arguments):
+        blocks.append(Block(lambda renderer, width: _draw_problem(call, renderer, width), indent=indent))
     if pretty is not None:
         # In JSON no line begins with a fence: line breaks inside of texts are escaped.
         splitter = MarkdownSplitter()
         pieces = [*splitter.feed(f"```json\n{pretty}\n```\n"), *splitter.finish()]
         return blocks + [Block(_markdown(piece), indent=indent) for piece in pieces]
-    blocks.append(Block(_draw_broken, indent=indent))
     plain = PlainSplitter()
     return blocks + [Block(_plain(piece), indent=indent) for piece in (*plain.feed(call.arguments), *plain.finish())]
 
@@ -53,5 +54,5 @@ def _head(call: ToolCall, renderer: RowRenderer, width: int) -> list[Strip]:
     return renderer.plain(_("→ calls {name}").format(name=call.name or "?"), width, renderer.look.heading)
 
 
-def _draw_broken(renderer: RowRenderer, width: int) -> list[Strip]:
-    return renderer.plain("✗ " + _("The arguments are no valid JSON"), width, renderer.look.error)
+def _draw_problem(call: ToolCall, renderer: RowRenderer, width: int) -> list[Strip]:
+    return renderer.plain("✗ " + arguments_problem(call.arguments), width, renderer.look.error)
