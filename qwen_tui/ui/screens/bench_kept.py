@@ -246,9 +246,15 @@ class KeptRuns(RoomScreen):
     async def _import(self, file: Path) -> None:
         from qwen_tui.bench.imported import import_file
 
-        if await self._try(lambda: import_file(file, self.desk.ledger)) is not None:
-            self.notify(_("{file} is imported").format(file=one_line(file.name)), markup=False)
-            await self._read_runs()
+        found = await self._try(lambda: import_file(file, self.desk.ledger))
+        if found is None:
+            return
+        count = len(found.runs)
+        text = ngettext("{n} result is imported", "{n} results are imported", count).format(n=count)
+        if found.known:
+            text += _(", {n} were here already").format(n=found.known)
+        self.notify(text, markup=False)
+        await self._read_runs()
 
 
 def _write(runs: Sequence[Run], ledger: Ledger, form: str, price: HourlyPrice | None, folder: Path) -> Path:

@@ -192,14 +192,9 @@ def comparison(chosen: Sequence[Run], known: Sequence[Run], width: int) -> Conte
     """Two or more runs side by side, each against the first: percent, the interval where runs repeat, and caveats."""
     found = sides(chosen, known)
     compared = [side_rows(found[0], side) for side in found[1:]]
-    names = [f"{run.id[-4:]} {load_words(run)}" for run in chosen]
-    rows: list[Sequence[str]] = [("", names[0], *(cell for name in names[1:] for cell in (name, _("difference"))))]
-    looks = [[""] * len(compared)]
-    for lines in zip(*compared, strict=True):
-        first = lines[0]
-        cells = [cell for line in lines for cell in (f"{line.b:,.2f}", _difference(line))]
-        rows.append((f"{_(first.name)} {first.unit}".strip(), f"{first.a:,.2f}", *cells))
-        looks.append([_look(line) for line in lines])
+    rows, looks = _compared_rows(chosen, compared, values=True)
+    if max(map(cell_len, table(rows, 10_000))) > width:
+        rows, looks = _compared_rows(chosen, compared, values=False)
     texts = table(rows, width)
     content = [Content.styled(texts[0], MUTED)]
     content += [
@@ -210,6 +205,26 @@ def comparison(chosen: Sequence[Run], known: Sequence[Run], width: int) -> Conte
     if any(line.interval is not None for lines in compared for line in lines):
         content.append(Content.styled(_(METHOD), MUTED))
     return Content("\n").join(content)
+
+
+def _compared_rows(
+    chosen: Sequence[Run], compared: Sequence[Sequence[Row]], *, values: bool
+) -> tuple[list[Sequence[str]], list[list[str]]]:
+    """The lines, a head first, and their looks. values: tell those of every run, and not the first one's only."""
+    names = [f"{run.id[-4:]} {load_words(run)}" for run in chosen]
+    heads = [cell for name in names[1:] for cell in ((name, _("difference")) if values else (name,))]
+    rows: list[Sequence[str]] = [("", names[0], *heads)]
+    looks = [[""] * len(compared)]
+    for lines in zip(*compared, strict=True):
+        first = lines[0]
+        cells = [
+            cell
+            for line in lines
+            for cell in ((f"{line.b:,.2f}", _difference(line)) if values else (_difference(line),))
+        ]
+        rows.append((f"{_(first.name)} {first.unit}".strip(), f"{first.a:,.2f}", *cells))
+        looks.append([_look(line) for line in lines])
+    return rows, looks
 
 
 def _difference(row: Row) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from qwen_tui.bench.capacity import Capacity
@@ -57,7 +57,8 @@ def table(rows: Sequence[Sequence[str]], width: int, numbers_from: int = 1) -> l
         for place, text in enumerate(row):
             blank = " " * (widths[place] - cell_len(text))
             cells.append(blank + text if place >= numbers_from else text + blank)
-        lines.append(cut_middle("  ".join(cells).rstrip(), width))
+        line = "  ".join(cells).rstrip()
+        lines.append(line if cell_len(line) <= width else set_cell_size(line, max(0, width - 1)) + "…")
     return lines
 
 
@@ -280,8 +281,9 @@ def run_text(run: Run, price: HourlyPrice | None, width: int) -> Content:
     ]
     if figures.goodput is not None:
         rows.append((_("good requests per second"), f"{figures.goodput:,.2f}", f"({figures.good_share or 0:.0%})"))
+    where = _("{model} at {url}").format(model=run.model, url=run.base_url) if run.base_url else run.model
     lines = [
-        Content.styled(one_line(_("{model} at {url}").format(model=run.model, url=run.base_url)), "bold"),
+        Content.styled(one_line(where), "bold"),
         Content(one_line(load_text(run))),
         Content(""),
         *map(Content, table(rows, width)),

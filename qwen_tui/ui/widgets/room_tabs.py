@@ -10,6 +10,9 @@ from qwen_tui.i18n import _
 from qwen_tui.ui.rooms import ROOMS
 from qwen_tui.ui.text import cut_middle, one_line
 
+#: Cells that a job gets at least where it is longer.
+_LEAST_JOB = 20
+
 
 class RoomTabs(Widget):
     """Names the rooms; `job` is one line about a running long job."""
@@ -35,17 +38,27 @@ class RoomTabs(Widget):
         self.refresh()
 
     def render(self) -> Content:
-        tabs = Content(" ").join([self._tab(room.id, self._keys.get(room.id, room.key), room.title) for room in ROOMS])
+        tabs = self._tabs(short=False)
         if not self._job:
             return tabs
         width = self.content_size.width
-        job = cut_middle(one_line(self._job), width - tabs.cell_length - 2)
+        job = one_line(self._job)
+        if tabs.cell_length + 2 + min(cell_len(job), _LEAST_JOB) > width:
+            tabs = self._tabs(short=True)
+        job = cut_middle(job, width - tabs.cell_length - 2)
         gap = " " * max(2, width - tabs.cell_length - cell_len(job))
         return Content.assemble(tabs, gap, (job, "$text-accent"))
 
-    def _tab(self, room: str, key: str, title: str) -> Content:
-        word = _(title).lower()
-        rest = word[len(key) :] if word.startswith(key) else f" {word}"
+    def _tabs(self, *, short: bool) -> Content:
+        """short: of the rooms that are not shown only the letters, to leave room for the job."""
+        tabs = []
+        for room in ROOMS:
+            title = "" if short and room.id != self._current else _(room.title).lower()
+            tabs.append(self._tab(room.id, self._keys.get(room.id, room.key), title))
+        return Content("" if short else " ").join(tabs)
+
+    def _tab(self, room: str, key: str, word: str) -> Content:
+        rest = word[len(key) :] if word.startswith(key) else f" {word}" if word else ""
         style = "bold reverse" if room == self._current else ""
         return Content.assemble(
             ("[", style or "$foreground-muted"),
