@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,9 +225,20 @@ class Batches:
         for state in over[KEPT:]:
             self.remove(state.id)
 
-    def work_folder(self) -> Path:
-        """A new folder for an input that was typed, or an output that nobody named."""
-        return private_folder(self._folder.parent / "batch-files" / uuid.uuid4().hex[:12])
+    def work_folder(self, name: str = "") -> Path:
+        """The folder of this name, else a new one, for an input that was typed or an output that nobody named."""
+        return private_folder(self._folder.parent / "batch-files" / (name or uuid.uuid4().hex[:12]))
+
+    def typed_input(self, prompts: Sequence[str]) -> BatchInput:
+        """An input out of prompts that a person typed; the same prompts are the same input. Raises UsageError."""
+        kept = [prompt for prompt in prompts if prompt.strip()]
+        if not kept:
+            raise UsageError(_("There are no prompts"))
+        text = "".join(json.dumps({"prompt": prompt}, ensure_ascii=False) + "\n" for prompt in kept)
+        file = self.work_folder(hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:12]) / "prompts.jsonl"
+        if not file.exists():
+            write_private(file, text)
+        return read_input(file, "jsonl")
 
 
 def _is_inside(state: BatchState) -> bool:
@@ -271,13 +283,3 @@ def _refuse_other(order: BatchOrder, made_of: Mapping[str, Any], fingerprint: Ma
             ngettext("This differs: {names}", "These differ: {names}", len(other)).format(names=names),
             _("Give the same as then, another --output, or --overwrite to begin anew"),
         )
-
-
-def typed_input(prompts: list[str], folder: Path) -> BatchInput:
-    """An input out of prompts that a person typed; `folder` keeps it."""
-    if not any(prompt.strip() for prompt in prompts):
-        raise UsageError(_("There are no prompts"))
-    file = folder / "prompts.jsonl"
-    lines = [json.dumps({"prompt": prompt}, ensure_ascii=False) for prompt in prompts if prompt.strip()]
-    write_private(file, "\n".join(lines) + "\n")
-    return read_input(file, "jsonl")

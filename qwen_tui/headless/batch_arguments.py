@@ -162,7 +162,6 @@ def _model(text: str) -> str:
 
 
 def _input(arguments: argparse.Namespace, batches: Batches) -> BatchInput:
-    from qwen_tui.batch.jobs import typed_input
     from qwen_tui.batch.order import read_input
 
     if arguments.input and arguments.prompt:
@@ -172,7 +171,7 @@ def _input(arguments: argparse.Namespace, batches: Batches) -> BatchInput:
     prompts = arguments.prompt or piped_text().splitlines()
     if not prompts:
         raise UsageError(_("There are no prompts"), "", _("--input FILE, --prompt TEXT, or lines that are piped in"))
-    return typed_input(prompts, batches.work_folder())
+    return batches.typed_input(prompts)
 
 
 def _file(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qwen_tui.batch.jobs import Batches, typed_input
+from qwen_tui.batch.jobs import Batches
 from qwen_tui.batch.order import BatchOrder, ServerTarget
 from qwen_tui.batch.results import read_results
 from qwen_tui.batch.state import BatchStatus
@@ -79,11 +79,11 @@ def moods() -> Iterator[tuple[type[Moods], str]]:
     server.server_close()
 
 
-def order(tmp_path: Path, url: str, prompts: list[str], **changes: Any) -> BatchOrder:
+def order(batches: Batches, tmp_path: Path, url: str, prompts: list[str], **changes: Any) -> BatchOrder:
     changes = {"concurrency": 3, "retries": 2, "patience": 1.0, "api_key": "secret", **changes}
     chat = changes.pop("chat", False)
     server = ServerTarget(url, **changes)
-    return BatchOrder("m", typed_input(prompts, tmp_path), tmp_path / "out.jsonl", server=server, chat=chat)
+    return BatchOrder("m", batches.typed_input(prompts), tmp_path / "out.jsonl", server=server, chat=chat)
 
 
 async def test_what_may_pass_is_tried_again_and_the_rest_is_told(
@@ -92,7 +92,7 @@ async def test_what_may_pass_is_tried_again_and_the_rest_is_told(
     kind, url = moods
     batches = Batches(paths, Path(keeper.__file__))
     prompts = [*(f"p{number}" for number in range(20)), "busy", "broken", "long"]
-    wanted = order(tmp_path, url, prompts, retries=2)
+    wanted = order(batches, tmp_path, url, prompts, retries=2)
     state = [now async for now in batches.follow((await batches.start(wanted, None)).id)][-1]
     assert (state.status, state.finished, state.failed, state.too_long) == (BatchStatus.DONE, 21, 2, 1)
     assert {row.text for row in read_results(state.output)} == {f"echo: {one} 512" for one in [*prompts[:20], "busy"]}
@@ -112,13 +112,13 @@ async def test_a_server_that_is_gone_or_refuses_all_ends_the_batch(
 ) -> None:
     _kind, url = moods
     batches = Batches(paths, Path(keeper.__file__))
-    locked = order(tmp_path, url, ["locked"] * 5, chat=True)
+    locked = order(batches, tmp_path, url, ["locked"] * 5, chat=True)
     state = [now async for now in batches.follow((await batches.start(locked, None)).id)][-1]
     assert state.status is BatchStatus.FAILED
     assert state.problem is not None
     assert "401" in state.problem.why
     assert state.done == 0
-    gone = order(tmp_path, "http://127.0.0.1:9/v1", ["a", "b"], patience=0.2)
+    gone = order(batches, tmp_path, "http://127.0.0.1:9/v1", ["a", "b"], patience=0.2)
     state = [now async for now in batches.follow((await batches.start(gone, None)).id)][-1]
     assert state.problem is not None
     assert state.problem.title == "The server does not answer"

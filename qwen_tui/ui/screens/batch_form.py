@@ -15,7 +15,6 @@ from textual.screen import ModalScreen
 from textual.timer import Timer
 from textual.widgets import Checkbox, Input, Static, TextArea
 
-from qwen_tui.batch.jobs import typed_input
 from qwen_tui.batch.order import BatchOrder, ServerTarget, read_input
 from qwen_tui.batch.preview import Preview, preview
 from qwen_tui.batch.state import BatchState
@@ -192,10 +191,7 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
         """What the fields ask for. Raises UsageError."""
         model = server[1] if server is not None else _model(self._value("model"))
         path, batches = self._value("input"), self._qwen.services.batches
-        if path:
-            given = read_input(Path(path), "", self._value("column"))
-        else:
-            given = typed_input(self._typed, batches.work_folder())
+        given = read_input(Path(path), "", self._value("column")) if path else batches.typed_input(self._typed)
         output = self._value("output")
         if not output:
             folder = given.path.parent
