@@ -101,6 +101,8 @@ class Checker:
                     break
                 while offset < ready:
                     count = parts.read_into(view[: ready - offset], offset)
+                    if count <= 0 and file.generation != generation:
+                        break  # begun anew just now: the bytes are gone
                     if count <= 0:
                         raise OSError(errno.EIO, os.strerror(errno.EIO))
                     if digest is not None:

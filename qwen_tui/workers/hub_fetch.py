@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from qwen_tui.workers import hub_http, hub_parts
     from qwen_tui.workers.hub_check import Checker
+    from qwen_tui.workers.hub_client import Client
     from qwen_tui.workers.hub_files import (
         Failure,
         File,
@@ -33,6 +34,7 @@ else:
     import hub_http
     import hub_parts
     from hub_check import Checker
+    from hub_client import Client
     from hub_files import (
         Failure,
         File,
@@ -69,7 +71,7 @@ class Fetcher:
     def __init__(
         self,
         files: Iterable[File],
-        make_client: Callable[[], hub_http.Client],
+        make_client: Callable[[], Client],
         connections: int,
         is_known_good: Callable[[File], bool],
         on_checked: Callable[[File], None],
@@ -204,7 +206,7 @@ class Fetcher:
                 self.stop(Failure("bug", why=repr(error)))
         client.close()
 
-    def _fetch(self, unit: Unit, client: hub_http.Client, view: memoryview, number: int) -> None:
+    def _fetch(self, unit: Unit, client: Client, view: memoryview, number: int) -> None:
         file = unit.file
         if unit.index >= 0:
             self._fetch_part(unit, client, view, number)
@@ -237,7 +239,7 @@ class Fetcher:
         self.last_byte = time.monotonic()
         self.units.got_through()
 
-    def _fetch_small(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> None:
+    def _fetch_small(self, file: File, client: Client, view: memoryview, number: int) -> None:
         is_empty = file.size == 0 and not file.is_size_unknown
         data = memoryview(b"") if is_empty else self._whole(file, client, view, number)
         if file.is_size_unknown:
@@ -257,7 +259,7 @@ class Fetcher:
         write_whole(file.target, data)
         self._good(file)
 
-    def _whole(self, file: File, client: hub_http.Client, view: memoryview, number: int) -> memoryview:
+    def _whole(self, file: File, client: Client, view: memoryview, number: int) -> memoryview:
         response, connection = client.get(file.url)
         if response.length is not None and response.length != file.size and not file.is_size_unknown:
             connection.finish()
@@ -278,7 +280,7 @@ class Fetcher:
             raise ObsoleteError
         return buffer[:filled]
 
-    def _fetch_part(self, unit: Unit, client: hub_http.Client, view: memoryview, number: int) -> None:
+    def _fetch_part(self, unit: Unit, client: Client, view: memoryview, number: int) -> None:
         file, index = unit.file, unit.index
         parts = file.parts
         while not self._stopped:
@@ -300,7 +302,7 @@ class Fetcher:
         self,
         unit: Unit,
         parts: hub_parts.PartFile,
-        client: hub_http.Client,
+        client: Client,
         span: tuple[int, int],
         view: memoryview,
         number: int,

@@ -178,3 +178,17 @@ def check_range(response: hub_http.Response, first: int, last: int, size: int) -
 def disk_failure(error: OSError, target: Path) -> Failure:
     code = "disk_full" if error.errno in _DISK_FULL else "disk"
     return Failure(code, why=error.strerror or str(error), path=str(target))
+
+
+def once_each(files: list[File]) -> list[File]:
+    """The files without those that have the same content as an earlier one; these follow the earlier one's progress."""
+    first: dict[Path, File] = {}
+    for index, file in enumerate(files):
+        files[index] = first.setdefault(file.target, file)
+    return list(first.values())
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes of its disk."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize

@@ -23,14 +23,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qwen_tui.workers import hub_http, hub_queue
+    from qwen_tui.workers.hub_client import Client
     from qwen_tui.workers.hub_fetch import Fetcher
-    from qwen_tui.workers.hub_files import Failure, File, disk_failure, make_link
+    from qwen_tui.workers.hub_files import Failure, File, disk_failure, free_bytes, make_link, once_each
     from qwen_tui.workers.hub_record import Record, sync_disk_of
 else:
     import hub_http
     import hub_queue
+    from hub_client import Client
     from hub_fetch import Fetcher
-    from hub_files import Failure, File, disk_failure, make_link
+    from hub_files import Failure, File, disk_failure, free_bytes, make_link, once_each
     from hub_record import Record, sync_disk_of
 
 ALREADY_HELD = 3
@@ -218,7 +220,7 @@ class Job:
         place = folder
         while not place.exists():
             place = place.parent
-        free, reserve = _free(place), int(self.launch.get("reserve", 0))
+        free, reserve = free_bytes(place), int(self.launch.get("reserve", 0))
         if missing and free < missing + reserve:
             raise Failure("no_room", needed=missing + reserve, free=free, path=str(folder))
 
@@ -247,8 +249,8 @@ class Job:
         context = functools.cache(hub_http.tls_context)
         home = hub_http.Site.of(files[0].url)
         fetcher = Fetcher(
-            _once_each(files),
-            lambda: hub_http.Client(home, self.authorization, self.silent_after, context),
+            once_each(files),
+            lambda: Client(home, self.authorization, self.silent_after, context),
             hub_queue.options(self.folder.parent)["connections"],
             lambda file: record.is_good(file.name, file.target, file.identity),
             checked,
@@ -339,30 +341,6 @@ class Job:
         }
 
 
-def _once_each(files: list[File]) -> list[File]:
-    """The files without those that have the same content as an earlier one; these follow the earlier one's progress."""
-    first: dict[Path, File] = {}
-    for index, file in enumerate(files):
-        files[index] = first.setdefault(file.target, file)
-    return list(first.values())
-
-
-def _free(folder: Path) -> int:
-    """Free bytes of its disk."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
-
-
-def _write_into(log: Path) -> None:
-    """Have the standard outputs go into `log`, and let go of the pipe."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (descriptor, 1), (descriptor, 2)):
-        os.dup2(source, target)
-    os.close(descriptor)
-    os.close(nothing)
-
-
 def _print_trace() -> None:
     import traceback  # here: most downloads need none
 
@@ -380,7 +358,7 @@ def main() -> None:
         return  # whoever got it ready has no job for it
     order = json.loads(line)
     folder = Path(order["job"])
-    _write_into(folder / "log")
+    hub_queue.write_into(folder / "log")
     if hub_queue.take_job(folder) is None:
         raise SystemExit(ALREADY_HELD)
     job = Job(folder, order["answer"], order["answered_at"])

@@ -141,3 +141,13 @@ def is_job(pid: int, job: Path) -> bool:
             if os.readlink(f"{folder}/{descriptor}") == lock:  # noqa: PTH115
                 return True
     return False
+
+
+def write_into(log: Path) -> None:
+    """Have the standard outputs go into `log`, and let go of the pipe."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (descriptor, 1), (descriptor, 2)):
+        os.dup2(source, target)
+    os.close(descriptor)
+    os.close(nothing)

@@ -19,6 +19,7 @@ from qwen_tui.workers.host import FOLDER
 from tests.fakes.hub import FakeHub, Faults
 
 sys.path.append(str(FOLDER))  # as where the scripts run
+import hub_client
 import hub_fetch
 import hub_files
 import hub_http
@@ -63,7 +64,7 @@ def fetcher_of(
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return hub_fetch.Fetcher(
         files,
-        lambda: hub_http.Client(home, headers, timeout, context),
+        lambda: hub_client.Client(home, headers, timeout, context),
         connections,
         lambda file: known,
         lambda file: None,

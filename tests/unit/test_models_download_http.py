@@ -12,6 +12,7 @@ import pytest
 from qwen_tui.workers.host import FOLDER
 
 sys.path.append(str(FOLDER))  # as where the scripts run
+import hub_client
 import hub_http
 
 
@@ -82,8 +83,8 @@ def serve(servers: list[Server], *answers: bytes | None) -> Server:
     return servers[-1]
 
 
-def client(home: str, timeout: float = 5.0) -> hub_http.Client:
-    return hub_http.Client(hub_http.Site.of(home), {"Authorization": "Bearer secret"}, timeout, hub_http.tls_context)
+def client(home: str, timeout: float = 5.0) -> hub_client.Client:
+    return hub_client.Client(hub_http.Site.of(home), {"Authorization": "Bearer secret"}, timeout, hub_http.tls_context)
 
 
 def body(connection: hub_http.Connection) -> bytes:
