@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from qwen_tui.chat.conversation import Conversation
 from qwen_tui.chat.export import from_openai, read_conversation
+from qwen_tui.chat.path_completion import completions
 from qwen_tui.chat.store import ConversationStore, snapshot
 from qwen_tui.errors import UsageError
 from qwen_tui.i18n import _, ngettext
@@ -79,18 +79,12 @@ def _one_line(line: bytes, number: int) -> Conversation | None:
 
 def path_note(text: str) -> str:
     """What to say about a path while it is typed: empty when it is a file. Raises UsageError when it is none."""
-    path = Path(text).expanduser() if text else Path()
     try:
-        if text and path.is_file():
+        if text and Path(text).expanduser().is_file():
             return ""
-        folder, begin = (path, "") if text.endswith("/") or not text else (path.parent, path.name)
-        names = sorted(
-            entry.name + ("/" if entry.is_dir() else "")
-            for entry in os.scandir(folder)
-            if entry.name.startswith(begin) and (begin or not entry.name.startswith("."))
-        )
-    except (OSError, ValueError):
-        names = []
+    except (OSError, ValueError, RuntimeError):
+        pass
+    names = [Path(found).name + ("/" if found.endswith("/") else "") for found in completions(text)]
     if not names:
         raise UsageError(_("There is no such file"))
     more = len(names) - _PROPOSED

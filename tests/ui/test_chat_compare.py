@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import cast
 
-from textual.widgets import Input, OptionList
+from textual.widgets import Input, OptionList, Static
 
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.ui.screens.compare import CompareScreen
 from qwen_tui.ui.screens.compare_target import CompareTarget
-from qwen_tui.ui.screens.profile_dialogs import AskName
+from qwen_tui.ui.screens.import_path import ImportPath
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.prompt import Prompt
 from qwen_tui.ui.widgets.transcript import Transcript
@@ -65,19 +65,28 @@ async def test_a_file_comes_in_and_goes_out(services: Services, tmp_path: Path) 
     file = tmp_path / "talk.json"
     file.write_text(json.dumps([{"role": "user", "content": "old question"}, {"role": "assistant", "content": "old"}]))
     async with chatting(services, PARIS) as room:
-        await room.pilot.press("escape", "I")
-        await room.until(lambda: isinstance(room.app.screen, AskName))
-        room.app.screen.query_one(Input).value = str(tmp_path / "talk")
-        await room.pilot.press("enter")
-        assert isinstance(room.app.screen, AskName)  # says what is there
-        room.app.screen.query_one(Input).value = str(file)
-        await room.pilot.press("enter")
+
+        async def press(key: str) -> None:
+            while isinstance(room.app.focused, Prompt):
+                await room.pilot.press("escape")
+            await room.pilot.press(key)
+
+        async def enter(path: str) -> Input:
+            await press("I")
+            await room.until(lambda: isinstance(room.app.screen, ImportPath))
+            field = room.app.screen.query_one(Input)
+            field.value = path
+            await room.pilot.press("tab", "enter")
+            return field
+
+        field = await enter(str(tmp_path / "nothing"))
+        assert "no such file" in str(room.app.screen.query_one("#note", Static).render())
+        await room.pilot.press("escape")
+        field = await enter(str(tmp_path / "ta"))  # tab completes it
+        assert field.value == str(file)
         await room.shown("old question")
-        await room.pilot.press("escape", "O")
+        await press("O")
         await room.until(lambda: list((services.paths.data / "exports").glob("*.json")))
         file.write_text("{")
-        await room.pilot.press("I")
-        await room.until(lambda: isinstance(room.app.screen, AskName))
-        room.app.screen.query_one(Input).value = str(file)
-        await room.pilot.press("enter")
+        await enter(str(file))
         await room.until(lambda: "no JSON" in room.notices)

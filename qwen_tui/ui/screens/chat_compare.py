@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import _
 from qwen_tui.ui.screens.chat_kept import KeptConversations
-from qwen_tui.ui.screens.profile_dialogs import AskName
 from qwen_tui.ui.text import one_line, plain
 
 if TYPE_CHECKING:
@@ -31,15 +30,13 @@ class ComparesAndImports(KeptConversations):
 
     def action_import_file(self) -> None:
         """Ask for a file, keep every conversation in it, and show the last one."""
-        from qwen_tui.chat.import_files import path_note
+        from qwen_tui.ui.screens.import_path import ImportPath
 
         def entered(path: str | None) -> None:
             if path:
                 self.run_worker(self._import_kept(Path(path).expanduser()), group="conversations")
 
-        self.app.push_screen(
-            AskName(_("Import a conversation: Markdown that was exported, or OpenAI's JSON"), "~/", path_note), entered
-        )
+        self.app.push_screen(ImportPath(), entered)
 
     async def _import_kept(self, file: Path) -> None:
         from qwen_tui.chat.import_files import import_file
