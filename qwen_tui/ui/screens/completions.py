@@ -55,7 +55,7 @@ class CompletionsScreen(CountsTokens):
         Binding("comma", "sampling", N_("sampling"), id="completions.sampling", group=DO),
         Binding("O", "options", N_("echo, suffix"), id="completions.options", group=DO),
         Binding("o", "request_code", N_("as code"), id="completions.code", group=DO),
-        Binding("y", "copy_text", N_("copy"), id="completions.copy", group=DO),
+        Binding("y", "copy_written", N_("copy"), id="completions.copy", group=DO),
         Binding("n", "new", N_("new"), id="completions.new", group=DO),
         Binding("escape", "leave_or_stop", N_("leave the text; again: stop"), id="completions.escape", group=DO),
     ]
@@ -365,8 +365,11 @@ class CompletionsScreen(CountsTokens):
 
         self._try(show)
 
-    def action_copy_text(self) -> None:
+    async def action_copy_written(self) -> None:
+        from qwen_tui.ui.copying import copy_text
+
         text = self.session.draft.text
         if text:
-            self.app.copy_to_clipboard(text)
-            self.notify(_("Copied, {count} characters").format(count=f"{len(text):,}"), markup=False)
+            note = await copy_text(self.app, text)
+            told = _("Copied, {count} characters").format(count=f"{len(text):,}")
+            self.notify("\n".join(filter(None, (told, note))), markup=False)

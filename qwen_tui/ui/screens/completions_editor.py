@@ -67,6 +67,16 @@ class CompletionEditor(TextArea):
             self.move_cursor(self.document.end)
             self.scroll_end(animate=False, immediate=True, x_axis=False)
 
+    # While a continuation streams it takes nothing, and still lets no letter through: each would be a key of the room.
+
+    def check_consume_key(self, key: str, character: str | None = None) -> bool:
+        return super().check_consume_key(key, character) or (character is not None and character.isprintable())
+
+    async def on_key(self, event: events.Key) -> None:
+        if self.read_only and event.is_printable:
+            event.prevent_default()
+            event.stop()
+
     # Following every change
 
     def edit(self, edit: Edit) -> EditResult:

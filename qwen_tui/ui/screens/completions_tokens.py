@@ -122,7 +122,7 @@ class TokenScreen(ModalScreen[None], inherit_bindings=False):
         if self.is_attached:
             await self._show()
 
-    def action_copy(self) -> None:
+    async def action_copy(self) -> None:
         tokens = self.query_one(TokenText)
         if not tokens.chances:
             return
@@ -130,9 +130,11 @@ class TokenScreen(ModalScreen[None], inherit_bindings=False):
             "\t".join((str(place), repr(text), "" if chance.share is None else f"{chance.share:.6f}"))
             for place, (text, chance) in enumerate(zip(tokens.texts, tokens.chances, strict=True), 1)
         )
-        self.app.copy_to_clipboard("\n".join(rows))
+        from qwen_tui.ui.copying import copy_text
+
+        note = await copy_text(self.app, "\n".join(rows))
         told = _("Copied, one line per token: place, token, probability")
-        self.notify(told, markup=False)
+        self.notify("\n".join(filter(None, (told, note))), markup=False)
 
     def action_close(self) -> None:
         self.dismiss(None)
