@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from qwen_tui.workers.bench_health import Health, Outbox
     from qwen_tui.workers.bench_record import Record
+    from qwen_tui.workers.bench_results import Results, pause_for
     from qwen_tui.workers.bench_work import Work
 else:
     import protocol
@@ -38,14 +39,13 @@ else:
     from bench_connections import NOTES_SIZE, READ, READ_SIZE, WRITE, Connection, Connections, unpack_time
     from bench_health import Health, Outbox
     from bench_record import Record
+    from bench_results import Results, pause_for
     from bench_work import Work
 
 _TICK = 0.2  # seconds between two messages to the parent
 _RETRY = 0.02  # seconds after a connection could not be opened
 _BURST = 16  # requests sent before what has arrived meanwhile is read
 _NEVER = float("inf")
-_PAUSE_MOST = 0.002  # seconds between two looks while chunks come fast
-_FAST = 1000  # chunks per second that are fast
 _SEND_MOST = 1e-4  # seconds that a send takes at most, unless the process is suspended in it
 #: How a request ends whose connection can't be used again.
 _SPOILT = ("malformed", "broken", "timeout", "cancelled")
@@ -63,7 +63,7 @@ class Generator:
         self._slots: int = request["slots"]
         self._silence: float = request["silence"]
         self._keep_text: bool = request["keep_text"]
-        self._results = os.open(request["results"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._results = Results(request["results"])
         self._outbox = Outbox(int(os.environ[protocol.FD_VARIABLE]))
         self._health = Health()
         self._active: set[Connection] = set()
@@ -74,12 +74,8 @@ class Generator:
         self._next_at = _NEVER  # when to look whether it can go out
         self._zero = 0.0
         self._until = _NEVER
-        self._keeps = False  # whether what is done now counts
         self._running = False
         self._stopping = False
-        self._records: list[bytes] = []
-        self._written = 0
-        self._chunks = 0
         self._resent = 0
         self._chunks_before = 0
         self._pause = 0.0
@@ -101,6 +97,7 @@ class Generator:
     def run(self) -> None:
         """Until told to stop. What is done here for each chunk is paid by the measurement."""
         by_fd, health, is_tls = self._connections.by_fd, self._health, self._connections.is_tls
+        event_end, size, notes_size, unpack = EVENT_END, READ_SIZE, NOTES_SIZE, unpack_time
         tick_at = monotonic() + _TICK
         while not self._stopping:
             happened = self._wait(min(self._next_at, health.due))
@@ -111,16 +108,16 @@ class Generator:
                     self._happened(fd, connection, events)
                     continue
                 try:
-                    data, notes, _flags, _from = connection.receive(READ_SIZE, NOTES_SIZE)
+                    data, notes, _flags, _from = connection.receive(size, notes_size)
                 except OSError:
                     self._happened(fd, connection, events)
                     continue
                 if notes:
-                    seconds, nanoseconds = unpack_time(notes[0][2])
+                    seconds, nanoseconds = unpack(notes[0][2])
                     at = seconds + nanoseconds * 1e-9 - offset
                 else:
                     at = monotonic()
-                if data[-4:] == EVENT_END and data.count(b"\n") == 4 and answer.mark in data:
+                if data.endswith(event_end) and data.count(b"\n") == 4 and answer.mark in data:
                     # What `take` would find out first, without the cost of a call.
                     answer.stamps.append(at)
                     answer.last_read = data
@@ -279,7 +276,7 @@ class Generator:
         connections = self._connections
         now = monotonic()
         if not (connections.idle or connections.opening or self._next < 0 or now < self._next_due):
-            self._keep(Record(self._next, "connect", self._next_due, end=now, message=connections.problem))
+            self._results.keep(Record(self._next, "connect", self._next_due, end=now, message=connections.problem))
             self._next = -1
             self._pause_until = now + _RETRY
         self._arm(now)
@@ -301,13 +298,8 @@ class Generator:
             self._connections.idle.append(connection)
         else:
             self._connections.drop(connection)
-        self._keep(record)
+        self._results.keep(record)
         self._arm(now)
-
-    def _keep(self, record: Record) -> None:
-        if self._keeps:
-            self._chunks += len(record.stamps)
-            self._records.append(record.pack())
 
     def _tick(self, now: float) -> None:
         """A few times a second: write what is done, tell how far things are, end what is silent."""
@@ -315,51 +307,32 @@ class Generator:
             for connection in [c for c in self._active if now - c.last_sign > self._silence]:
                 is_done = connection.answer is not None and connection.answer.done
                 self._finish(connection, now, "ok" if is_done else "timeout")
-        self._flush()
+        self._results.flush()
         self._offset = time.time() - monotonic()
         if not self._running:
             self._pause = 0.0
             return
-        chunks = self._chunks + sum(len(c.answer.stamps) for c in self._active if c.answer is not None)
-        self._choose_pause((chunks - self._chunks_before) / _TICK)
+        chunks = self._results.chunks + sum(len(c.answer.stamps) for c in self._active if c.answer is not None)
+        rate = (chunks - self._chunks_before) / _TICK
+        self._pause = 0.0 if self._connections.is_tls else pause_for(rate, len(self._active))
         self._chunks_before = chunks
         self._outbox.say(
-            "batch", running=len(self._active), chunks=chunks, written=self._written, at=now - self._zero,
+            "batch", running=len(self._active), chunks=chunks, written=self._results.written, at=now - self._zero,
             cpu=self._health.cpu,
         )  # fmt: skip
         if not self._active and self._next < 0 and (now >= self._until or self._work.is_done):
             self._drained()
 
-    def _choose_pause(self, rate: float) -> None:
-        """How long to wait between two looks, for so many chunks a second: an eighth of what a stream takes for one.
-
-        Streams faster than one in a millisecond are read in larger pieces: no clock here tells their chunks apart.
-        """
-        if rate < _FAST or self._connections.is_tls:
-            self._pause = 0.0
-            return
-        gap = max(1, len(self._active)) / rate
-        self._pause = _PAUSE_MOST if gap < 0.001 else min(_PAUSE_MOST, gap / 8)
-
-    def _flush(self) -> None:
-        if self._records:
-            data = b"".join(self._records)
-            self._records.clear()
-            while data:
-                count = os.write(self._results, data)
-                self._written += count
-                data = data[count:]
-
     def close(self) -> None:
         """Write the rest, and wait until the parent has heard everything."""
-        self._flush()
+        self._results.flush()
         self._outbox.close()
 
     def _drained(self) -> None:
         self._running = False
         self._outbox.say(
             "drained",
-            written=self._written,
+            written=self._results.written,
             opened=self._connections.opened,
             resent=self._resent,
             **self._health.figures(),
@@ -387,7 +360,7 @@ class Generator:
 
     def _go(self, zero: float, first: float, last: float, until: float, keeps: float) -> None:
         """Work on the requests `first` to `last`, from the moment `zero` to `until`, both on the monotonic clock."""
-        self._zero, self._until, self._keeps = zero, until or _NEVER, bool(keeps)
+        self._zero, self._until, self._results.keeps = zero, until or _NEVER, bool(keeps)
         self._work.begin(int(first), int(last))
         self._next, self._running = -1, True
         self._again.clear()
