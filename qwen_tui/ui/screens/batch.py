@@ -47,6 +47,7 @@ class BatchScreen(RoomScreen):
         Binding("o", "export", N_("export"), id="batch.export", group=DO),
         Binding("y", "copy", N_("copy the output's path"), id="batch.copy", show=False, group=DO),
         Binding("d", "forget", N_("forget"), id="batch.forget", show=False, group=DO),
+        Binding("B", "speed_test", N_("vLLM against transformers"), id="batch.speed_test", show=False, group=DO),
         Binding("right,left", "other_side", N_("list or results"), id="batch.side", show=False, group=MOVE),
     ]
 
@@ -177,6 +178,11 @@ class BatchScreen(RoomScreen):
                 self.run_worker(self.look(), group="tick")
 
         self.app.push_screen(BatchForm(self._states[0] if self._states else None), started)
+
+    def action_speed_test(self) -> None:
+        from qwen_tui.ui.screens.throughput import open_throughput
+
+        open_throughput(self.qwen)
 
     def action_cancel(self) -> None:
         state = self.chosen

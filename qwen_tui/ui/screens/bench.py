@@ -20,7 +20,7 @@ from qwen_tui.progress import format_seconds
 from qwen_tui.server.status import ServerStatus
 from qwen_tui.ui.bench_desk import BenchDesk, Job, Order
 from qwen_tui.ui.bench_places import Place, observer, places
-from qwen_tui.ui.rooms import MOVE
+from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.bench_kept import KeptRuns
 from qwen_tui.ui.text import one_line, plain
 from qwen_tui.ui.widgets import bench_words
@@ -40,6 +40,7 @@ class BenchScreen(KeptRuns):
     CSS_PATH = "bench.tcss"
     AUTO_FOCUS = "#runs"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("B", "speed_test", N_("vLLM against transformers"), id="bench.speed_test", group=DO),
         Binding("pageup", "scroll(-1)", N_("page up"), id="bench.page_up", show=False, group=MOVE),
         Binding("pagedown", "scroll(1)", N_("page down"), id="bench.page_down", show=False, group=MOVE),
     ]
@@ -250,6 +251,11 @@ class BenchScreen(KeptRuns):
         self.query_one(BenchLive).scroll_home(animate=False)
         self._changed()
         self.draw()
+
+    def action_speed_test(self) -> None:
+        from qwen_tui.ui.screens.throughput import open_throughput
+
+        open_throughput(self.qwen)
 
     def action_stop(self) -> None:
         self.desk.stop()
