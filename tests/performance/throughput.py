@@ -109,14 +109,14 @@ def main() -> None:
             figures[side].append(figure)
             print(f"{side} {line(figure)}   load {os.getloadavg()[0]:.1f}, took {time.monotonic() - began:.0f} s",
                   flush=True)  # fmt: skip
-        for key in ("requests", "tokens"):
+        for key in ("requests", "tokens") if figures["A"] and figures["B"] else ():
             ratio = mean(figures["B"], key) / mean(figures["A"], key)
             verdict = "within 3 %" if abs(ratio - 1) <= 0.03 else "NOT within 3 %"
             print(f"qwen-tui / vllm bench, {key}/s: {ratio:.4f}  {verdict}")
         if arguments.hf:
             hf = ours(arguments, python, "hf", arguments.warmups, folder / "hf.json")["hf"]
             print(f"hf {line(hf)}")
-            for key in ("requests", "tokens"):
+            for key in ("requests", "tokens") if figures["B"] else ():
                 print(f"vllm / hf, {key}/s: {mean(figures['B'], key) / hf[key]:.3f}")
 
 
