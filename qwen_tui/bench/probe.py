@@ -14,6 +14,10 @@ from qwen_tui.i18n import _
 from qwen_tui.workers.bench_answer import Answer, MalformedError
 
 
+class TooLongError(BenchError):
+    """The prompt of the first request does not fit; another one of the same data set may."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """seconds: the whole request took. chunk_rate: chunks per second after the first. -1 for tokens not told."""
@@ -30,7 +34,7 @@ class Probe:
 
 
 def send_one(target: Target, body: bytes, timeout: float = 120.0) -> Probe:
-    """Send `body` and read its answer; blocks. Raises BenchError if it fails."""
+    """Send `body` and read its answer; blocks. Raises BenchError if it fails, TooLongError of these."""
     answer = Answer()
     kind, why = "", ""
     began = time.monotonic()
@@ -56,7 +60,8 @@ def send_one(target: Target, body: bytes, timeout: float = 120.0) -> Probe:
     except OSError as error:
         kind, why = "broken" if answer.begun else "connect", error.strerror or str(error)
     if kind != "ok":
-        raise BenchError(
+        failure = TooLongError if kind == "too_long" else BenchError
+        raise failure(
             _("A first request to {url} failed: {what}").format(url=target.base_url, what=_(KIND_WORDS[kind])),
             "\n".join(part for part in (_("HTTP status {status}").format(status=answer.status), why) if part)
             if answer.status not in (0, 200)

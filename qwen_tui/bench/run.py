@@ -17,7 +17,7 @@ from qwen_tui.bench.generator import Generated, Generator, Tick
 from qwen_tui.bench.health import ClientHealth
 from qwen_tui.bench.ledger import Ledger, Run, new_id
 from qwen_tui.bench.load import Load
-from qwen_tui.bench.probe import Probe, send_one
+from qwen_tui.bench.probe import Probe, TooLongError, send_one
 from qwen_tui.bench.processes import processes_for, seconds_per_chunk
 from qwen_tui.bench.series import Observe, Series, Watcher, gained
 from qwen_tui.bench.statistics import Limits, figures_of
@@ -32,6 +32,8 @@ from qwen_tui.workers.bench_record import Record
 
 #: Prompts made for a run by time, at most; beyond that they repeat.
 _PROMPTS_MOST = 50_000
+#: Of a data set, the prompts that are tried until one fits the model's context.
+_FIRST_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -135,9 +137,10 @@ class Bench:
             vocabulary = await asyncio.to_thread(vocabulary_of, counter) if plan.workload.kind == "random" else None
         except (OSError, ValueError) as error:
             raise BenchError(_("The prompts could not be made"), str(error)) from None
-        first = await self._bodies(plan, 1, random.Random(f"first {seed}"), counter, vocabulary)
+        tries = 1 if plan.workload.kind == "random" else _FIRST_TRIES
+        bodies = await self._bodies(plan, tries, random.Random(f"first {seed}"), counter, vocabulary)
         on_tick(Tick("probing"))
-        probe = await asyncio.to_thread(send_one, plan.target, first[0], max(120.0, plan.silence))
+        probe = await asyncio.to_thread(_first_answer, plan, bodies)
         self._known = _Known(key, counter, vocabulary, probe)
         return self._known
 
@@ -209,6 +212,17 @@ class Bench:
         if keep:
             self.ledger.save(run, records, series)
         return run
+
+
+def _first_answer(plan: Plan, bodies: Sequence[bytes]) -> Probe:
+    """The first of these requests that fits the model's context, answered. Raises BenchError."""
+    *others, last = bodies
+    for body in others:
+        try:
+            return send_one(plan.target, body, max(120.0, plan.silence))
+        except TooLongError:
+            continue
+    return send_one(plan.target, last, max(120.0, plan.silence))
 
 
 def _processes(load: Load, probe: Probe) -> int:

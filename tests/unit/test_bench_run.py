@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,17 @@ async def test_nothing_is_measured_where_nothing_answers(paths: Paths) -> None:
     with pytest.raises(BenchError):
         await Bench(paths).run(plan(server, Load(streams=1, count=1)))
     assert not Bench(paths).ledger.list()
+
+
+async def test_one_long_prompt_of_a_data_set_does_not_end_it_all(paths: Paths, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "a", "max_tokens": 2}\n' * 2)
+    long = [answer(400, {"error": {"message": "maximum context length is 8 tokens"}})]
+    async with FakeOpenAI(long, long, GOOD, long, GOOD) as server:
+        wanted = replace(plan(server, Load(streams=1, count=2)), workload=Workload("jsonl", path=str(file)))
+        run = await Bench(paths).run(wanted)
+    assert run.figures.failures == {"too_long": 1}
+    assert run.figures.completed == 1
 
 
 async def test_a_generator_process_that_is_killed_is_told(paths: Paths) -> None:
