@@ -46,8 +46,8 @@ class Room:
 
 _STATE_WORDS = {
     "tight": N_("only {left} left for the reply"),
-    "too long": N_("too long: the server will refuse"),
-    "max_tokens": N_("max_tokens {wanted} does not fit: the server will refuse"),
+    "too long": N_("too long, the server will refuse"),
+    "max_tokens": N_("max_tokens {wanted} does not fit, the server will refuse"),
 }
 
 
@@ -62,7 +62,7 @@ def room_words(room: Room) -> tuple[str, str]:
         return text, "$text-muted"
     name = "tight" if room.state == "tight" else "too long" if left < 1 else "max_tokens"
     more = _(_STATE_WORDS[name]).format(left=f"{left:,}", wanted=f"{room.wanted or 0:,}")
-    return f"{'!' if name == 'tight' else '✗'} {text}: {more}", "$text-warning" if name == "tight" else "$text-error"
+    return f"{'!' if name == 'tight' else '✗'} {text} · {more}", "$text-warning" if name == "tight" else "$text-error"
 
 
 def estimated_tokens(text: str) -> int:
@@ -71,8 +71,13 @@ def estimated_tokens(text: str) -> int:
     return wide + (len(text) - wide + 3) // 4
 
 
-def oldest_sent(conversation: Conversation) -> Sequence[Turn]:
-    """The oldest exchange that is still sent: a question and what came of it; empty if only the last one is left."""
+def oldest_sent(conversation: Conversation, drafted: bool = False) -> Sequence[Turn]:
+    """The oldest exchange that is still sent: a question and what came of it.
+
+    drafted: whether another question is about to be sent. Empty if nothing but the last question is left.
+    """
     sent = [turn for turn in conversation.turns if not turn.left_out]
     questions = [place for place, turn in enumerate(sent) if turn.role == "user"]
-    return sent[: questions[1]] if len(questions) > 1 else []
+    if len(questions) > 1:
+        return sent[: questions[1]]
+    return sent if drafted else []

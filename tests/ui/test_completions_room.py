@@ -149,7 +149,7 @@ async def test_the_meter_warns_before_the_server_refuses_and_the_oldest_can_be_l
         await wait_until(pilot, lambda: len(server.requests) == 2 and not session.is_streaming)
         session.sampling = make_sampling({"max_tokens": 120})
         prompt.text = "x"
-        await wait_until(pilot, lambda: "max_tokens 120 does not fit: the server will refuse" in shown(app))
+        await wait_until(pilot, lambda: "max_tokens 120 does not fit, the server will refuse" in shown(app))
         assert "esc, then L leaves the oldest out: “one…”" in shown(app)
         await pilot.press("escape", "L")
         await wait_until(pilot, lambda: "You · not sent" in transcript.text)

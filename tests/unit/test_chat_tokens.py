@@ -180,9 +180,9 @@ async def test_a_server_that_cannot_count_says_so() -> None:
         (Room(100, 1000), "ok", "100 of 1,000 tokens"),
         (Room(100, None), "ok", "100 tokens"),
         (Room(100, 1000, 900, True), "ok", "~100 of 1,000 tokens"),
-        (Room(101, 1000, 900), "full", "max_tokens 900 does not fit: the server will refuse"),
+        (Room(101, 1000, 900), "full", "max_tokens 900 does not fit, the server will refuse"),
         (Room(950, 1000), "tight", "only 50 left for the reply"),
-        (Room(1000, 1000), "full", "too long: the server will refuse"),
+        (Room(1000, 1000), "full", "too long, the server will refuse"),
     ],
 )
 def test_the_words_of_the_meter(room: Room, state: str, words: str) -> None:
@@ -199,5 +199,6 @@ def test_the_oldest_exchange_is_left_out_first_and_never_the_last() -> None:
             turn.left_out = True
         left_out.append("".join(turn.text for turn in oldest))
     assert left_out == ["ab", "cd"]
+    assert oldest_sent(conversation, drafted=True) == turns[4:]
     assert [message.content for message in conversation.messages()] == ["s", "e"]
     assert (estimated_tokens("你好"), estimated_tokens("abcdefgh"), estimated_tokens("")) == (2, 2, 0)

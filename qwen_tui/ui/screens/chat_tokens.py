@@ -171,10 +171,13 @@ class TokensAndContext(ChatTurns):
             parts.append(Content.styled(*room_words(room)))
         return Content(" · ").join([part for part in parts if part.plain])
 
+    def _oldest(self) -> Sequence[Turn]:
+        return oldest_sent(self.session.conversation, bool(self.query_one(Prompt).text.strip()))
+
     def leave_out_text(self) -> str:
         """What to leave out, where the next reply may not fit; else empty."""
         room = self.context_room()
-        oldest = oldest_sent(self.session.conversation)
+        oldest = self._oldest()
         if room is None or room.state == "ok" or not oldest:
             return ""
         key = self.qwen.services.settings.keys.get("chat.leave_out", "L").split(",")[0]
@@ -185,7 +188,7 @@ class TokensAndContext(ChatTurns):
         """Leave the oldest question and its reply out of what is sent; they stay on the screen."""
         if self.session.is_streaming:
             return
-        oldest = oldest_sent(self.session.conversation)
+        oldest = self._oldest()
         for turn in oldest:
             turn.left_out = True
         if oldest:
@@ -211,7 +214,5 @@ class TokensAndContext(ChatTurns):
         if binding.id == "chat.tokens":
             return binding.description if self.session.conversation.last_reply is not None else ""
         if binding.id == "chat.leave_out":
-            room = self.context_room()
-            return binding.description if room is not None and room.state != "ok" and oldest_sent(
-                self.session.conversation) else ""  # fmt: skip
+            return binding.description if self.leave_out_text() else ""
         return binding.description if any(turn.left_out for turn in turns) else ""
