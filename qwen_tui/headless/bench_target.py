@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,12 @@ def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--endpoint", metavar="NAME", help=_("one that `qwen-tui endpoints` lists"))
     parser.add_argument("--model", metavar="NAME", help=_("the model's name there (default: what the server serves)"))
     parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        metavar="PATH",
+        help=_("the model's folder or tokenizer.json, to count tokens where the server can't"),
+    )
+    parser.add_argument(
         "--api", choices=("chat", "completions"), default="chat", help=_("which of the two is asked (default: chat)")
     )
 
@@ -54,15 +60,37 @@ async def choose(arguments: argparse.Namespace, paths: Paths) -> Chosen:
 
     if sum(map(bool, (arguments.server, arguments.base_url, arguments.endpoint))) > 1:
         raise UsageError(_("Name one server: SERVER, --base-url or --endpoint"))
+    file = _tokenizer(arguments.tokenizer) if arguments.tokenizer is not None else None
     gpus = await _gpus()
     if arguments.base_url:
-        return await _elsewhere(arguments, arguments.base_url, "", os.environ.get("VLLM_API_KEY") or None, gpus)
-    if arguments.endpoint:
+        chosen = await _elsewhere(arguments, arguments.base_url, "", os.environ.get("VLLM_API_KEY") or None, gpus)
+    elif arguments.endpoint:
         from qwen_tui.server.endpoints import Endpoints
 
         endpoint = Endpoints(paths).get(arguments.endpoint)
-        return await _elsewhere(arguments, endpoint.base_url, endpoint.model, endpoint.api_key, gpus)
-    return await _own(arguments, paths, gpus)
+        chosen = await _elsewhere(arguments, endpoint.base_url, endpoint.model, endpoint.api_key, gpus)
+    else:
+        chosen = await _own(arguments, paths, gpus)
+    return replace(chosen, tokenizer_file=file or chosen.tokenizer_file)
+
+
+def _tokenizer(path: Path) -> Path:
+    """The tokenizer.json that --tokenizer means. Raises UsageError where it can't be used."""
+    from qwen_tui.bench.tokens import FileCounter
+    from qwen_tui.errors import UsageError
+
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        FileCounter(file)
+    except ImportError:
+        raise UsageError(
+            _("To read a tokenizer's file, the package `tokenizers` is needed"),
+            "",
+            _("Install it: pip install 'qwen-tui[tokens]'"),
+        ) from None
+    except ValueError as error:
+        raise UsageError(_("Can't read {file}").format(file=file), str(error)) from None
+    return file
 
 
 async def _elsewhere(

@@ -27,8 +27,10 @@ from qwen_tui.bench.sentences import capacity_sentence, confidence_text
 from qwen_tui.bench.statistics import Limits, figures_of
 from qwen_tui.bench.sweep import Sweep, load_at
 from qwen_tui.bench.target import BenchError, Target
+from qwen_tui.bench.tokens import counter_for
 from qwen_tui.bench.workload import Workload, make_items
 from qwen_tui.errors import UsageError
+from qwen_tui.headless import bench_target
 from qwen_tui.paths import Paths
 from qwen_tui.workers.bench_record import Record
 
@@ -48,6 +50,43 @@ def test_random_prompts_have_exactly_the_length_that_was_asked() -> None:
     assert {Letters().count(str(item.prompt)) for item in items} == {37}
     assert {item.output_tokens for item in items} == {5}
     assert len({item.prompt for item in items}) == 50
+
+
+def tokenizer_file(folder: Path) -> Path:
+    """A real tokenizer.json: a word after a blank is a token if it has less than six letters, else several."""
+    tokenizers = pytest.importorskip("tokenizers")
+    from qwen_tui.bench.vocabulary import WORDS
+
+    words = [f"Ġ{word}" for word in WORDS if len(word) < 6]
+    letters = [*"abcdefghijklmnopqrstuvwxyz", "Ġ"]
+    merges = []
+    known = dict.fromkeys(letters)
+    for word in words:
+        for length in range(2, len(word) + 1):
+            if word[:length] not in known:
+                known[word[:length]] = None
+                merges.append((word[: length - 1], word[length - 1]))
+    vocabulary = {text: number for number, text in enumerate(known)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    file = folder / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+def test_a_tokenizers_file_makes_prompts_of_exact_lengths(tmp_path: Path) -> None:
+    counter = counter_for(Target("http://127.0.0.1:9/v1", "m"), tokenizer_file(tmp_path))
+    assert counter is not None
+    assert counter.name == "file"
+    assert counter.count(" water qqq") == 1 + 4
+    items = make_items(Workload(input_len=41, prefix_len=6, output_len=5), 20, random.Random(1), counter)
+    assert {counter.count(item.text) for item in items} == {47}
+    assert counter_for(Target("http://127.0.0.1:9/v1", "m"), tmp_path / "nothing.json") is None
+    (tmp_path / "bad.json").write_text("{}")
+    assert counter_for(Target("http://127.0.0.1:9/v1", "m"), tmp_path / "bad.json") is None
+    with pytest.raises(UsageError):
+        bench_target._tokenizer(tmp_path / "bad.json")
+    assert bench_target._tokenizer(tmp_path) == tmp_path / "tokenizer.json"
 
 
 def test_a_shared_prefix_comes_before_all_and_counts_besides() -> None:
