@@ -69,6 +69,8 @@ class ThinkingSplitter:
         place = rest.find(CLOSE)
         if place < 0:
             keep = next((size for size in range(len(CLOSE) - 1, 0, -1) if rest.endswith(CLOSE[:size])), 0)
+            if kind == "thinking":  # the line breaks before the mark belong to it
+                keep = len(rest) - len(rest[: len(rest) - keep].rstrip("\n"))
             self._held = rest[len(rest) - keep :] if keep else ""
             self._out(kind, rest[: len(rest) - keep], parts)
             return ""

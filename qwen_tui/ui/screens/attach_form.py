@@ -104,9 +104,14 @@ class AttachForm(ModalScreen[Sequence[Attachment] | None], inherit_bindings=Fals
         index = self.query_one("#found", OptionList).highlighted
         return self._found[index] if index is not None and index < len(self._found) else ""
 
-    def action_complete(self) -> None:
-        longest = self._under_cursor() or common(self._found)
-        if len(longest) > len(self.query_one(Input).value) or self._under_cursor():
+    async def action_complete(self) -> None:
+        """The path under the cursor; else as much as all have in common, of what is typed now."""
+        typed = self.query_one(Input).value
+        if self._under_cursor():
+            self._write(self._under_cursor())
+            return
+        longest = common(await asyncio.to_thread(completions, typed))
+        if len(longest) > len(typed) and self.query_one(Input).value == typed:
             self._write(longest)
 
     def action_add(self) -> None:

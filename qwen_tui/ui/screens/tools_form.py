@@ -34,6 +34,7 @@ class ToolsForm(ModalScreen[tuple[Sequence[dict[str, Any]], str] | None], inheri
     AUTO_FOCUS = "TextArea"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+s", "keep", N_("use them"), id="tools.use", group=DO, priority=True),
+        Binding("ctrl+d", "clear", N_("take all out"), id="tools.clear", group=DO, priority=True),
         Binding("escape", "cancel", N_("cancel"), id="tools.cancel", group=DO, priority=True),
         Binding("tab", "app.focus_next", N_("next field"), id="tools.next", group=MOVE, priority=True),
     ]
@@ -96,6 +97,10 @@ class ToolsForm(ModalScreen[tuple[Sequence[dict[str, Any]], str] | None], inheri
             self.dismiss(self._entered())
         except QwenTuiError as error:
             self._say(str(error), "$text-error")
+
+    def action_clear(self) -> None:
+        self.query_one(TextArea).text = ""
+        self.query_one(Input).value = ""
 
     def action_cancel(self) -> None:
         self.dismiss(None)
