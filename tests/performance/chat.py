@@ -1,10 +1,14 @@
 """What a long streamed reply costs on the screen: processor, terminal traffic, keys, memory, and whether it stays flat.
 
     python tests/performance/chat.py [--tokens 32000] [--rate 300] [--kind mixed|code|list|paragraph|chinese]
+                                     [--peer FOLDER]
 
 A server streams Markdown at that rate; qwen-tui shows it in a terminal of 120 × 40. The reference is
 `qwen-tui chat` reading the same stream into nothing: what the client alone costs. Bars: never behind, keys within
 50 ms, 0.35 of a core, 100 kB/s, flat as the answer grows, and 90 MB resident before it.
+
+--peer: a virtual environment with elia (`python -m venv FOLDER && FOLDER/bin/pip install elia-chat`): it is then shown
+the same stream from the same server in a terminal of the same size, and the figures are set beside ours.
 """
 
 from __future__ import annotations
@@ -23,8 +27,10 @@ import sys
 import tempfile
 import termios
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 COLUMNS, ROWS = 120, 40
@@ -93,13 +99,17 @@ async def serve(kind: str, tokens: int, rate: float) -> None:
                 print(f"done {time.monotonic()}", flush=True)
             return played
 
+        async def _paced(self, *arguments: Any) -> bool:
+            print("asked", flush=True)
+            return await super()._paced(*arguments)
+
     async with Timed([pieces(reply(kind, tokens), rate), finish(), usage(20, tokens), DONE]) as server:
         print(server.port, flush=True)
         await asyncio.Event().wait()
 
 
 def show(port: int) -> None:
-    from typing import Any, cast
+    from typing import cast
 
     from qwen_tui.paths import Paths
     from qwen_tui.server.service import Servers
@@ -156,7 +166,7 @@ class Screen:
             if select.select([self.master], [], [], left)[0]:
                 data = os.read(self.master, 65536)
                 self.seen += len(data)
-                self.recent = (self.recent + data)[-20_000:]
+                self.recent = (self.recent + data)[-200_000:]
                 if until and until.encode() in self.recent:
                     return True
         return False
@@ -243,14 +253,37 @@ def reference(port: int) -> float:
     return used
 
 
-def run(kind: str, tokens: int, rate: float, folder: str) -> None:
-    words = [sys.executable, __file__, "--serve", kind, str(tokens), str(rate)]
-    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert server.stdout
-    port = int(server.stdout.readline())
-    screen = start_screen(port, folder)
+class Server:
+    """The server that streams; it prints a line when it is asked, and one with the moment when all is sent."""
+
+    def __init__(self, kind: str, tokens: int, rate: float) -> None:
+        words = [sys.executable, __file__, "--serve", kind, str(tokens), str(rate)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert self.process.stdout
+        self._output = self.process.stdout.fileno()
+        self._pending = b""
+        self.port = int(self.line("", 30, lambda: time.sleep(0.05)))
+
+    def line(self, word: str, seconds: float, meanwhile: Callable[[], object]) -> str:
+        """The next line that begins with `word`; empty if none comes in time."""
+        limit = time.monotonic() + seconds
+        while time.monotonic() < limit:
+            if select.select([self._output], [], [], 0)[0]:
+                self._pending += os.read(self._output, 4096)
+            while b"\n" in self._pending:
+                line, self._pending = self._pending.split(b"\n", 1)
+                if line.startswith(word.encode()):
+                    return line.decode()
+            meanwhile()
+        return ""
+
+
+def run(kind: str, tokens: int, rate: float, folder: str) -> Window:
+    """Measure qwen-tui, and print it; the last quarter."""
+    server = Server(kind, tokens, rate)
+    screen = start_screen(server.port, folder)
     try:
-        alone = reference(port)
+        alone = reference(server.port)
         screen.read(5)
         idle = measure(screen, 6)
         print(idle.line("idle, typing"))
@@ -266,18 +299,72 @@ def run(kind: str, tokens: int, rate: float, folder: str) -> None:
         screen.recent = b""
         found = screen.read(30, f"{tokens:,} tokens")
         shown = time.monotonic()
-        finished = float(server.stdout.readline().split()[1])
+        finished = float(server.line("done", 30, lambda: screen.read(0.05)).split()[1])
         print(f"the end was on the screen {(shown - finished) * 1000:.0f} ms after it was sent" if found else "BEHIND")
         first, last = windows[0], windows[-1]
         print(f"last quarter / first: cores × {last.cpu * first.seconds / (first.cpu * last.seconds):.2f}, "
               f"kB/s × {last.bytes * first.seconds / (first.bytes * last.seconds):.2f}")  # fmt: skip
         print(f"cores / the client alone ({alone:.3f}): × {last.cpu / last.seconds / alone:.1f}")
+        return last
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(screen.pid, 9)
-        os.waitpid(screen.pid, 0)
-        server.kill()
-        server.wait()
+        end(screen, server)
+
+
+def end(screen: Screen, server: Server) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(screen.pid, 9)
+    os.waitpid(screen.pid, 0)
+    os.close(screen.master)
+    server.process.kill()
+    server.process.wait()
+
+
+def start_elia(program: Path, port: int, folder: str) -> Screen:
+    """elia in a terminal of the same size, with a configuration of its own."""
+    config = Path(folder) / "elia" / "config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(
+        'default_model = "local"\n[[models]]\nid = "local"\nname = "openai/m"\ndisplay_name = "Local"\n'
+        f'api_base = "http://127.0.0.1:{port}/v1"\napi_key = "x"\n'
+    )
+    pid, master = pty.fork()
+    if pid == 0:
+        folders = dict.fromkeys(("XDG_CONFIG_HOME", "XDG_DATA_HOME", "HOME"), folder)
+        look = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        os.execve(program, [str(program)], {**os.environ, **folders, **look})
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+    return Screen(pid, master)
+
+
+def run_elia(program: Path, kind: str, tokens: int, rate: float, folder: str, ours: Window) -> None:
+    """Measure elia in the same way, and print it beside ours."""
+    server = Server(kind, tokens, rate)
+    screen = start_elia(program, server.port, folder)
+    try:
+        if not screen.read(90, "Enter your "):
+            print("elia did not come up: no comparison")
+            return
+        screen.read(3)
+        screen.write("go")
+        screen.read(1)
+        screen.write("\n")  # ctrl+j
+        if not server.line("asked", 120, lambda: screen.read(0.05)):  # it imports its client first
+            print("elia asked for nothing: no comparison")
+            return
+        windows = [measure(screen, (tokens / rate - 3) / 4) for _ in range(4)]
+        for number, window in enumerate(windows, 1):
+            print(window.line(f"elia {number}"))
+        if not server.line("done", 60, lambda: screen.read(0.05)):
+            print("elia had not taken all of the stream 60 s after its end")
+        last, time_ratio = windows[-1], ours.seconds / windows[-1].seconds
+        typical = statistics.median(last.latencies) / statistics.median(ours.latencies)
+        print(
+            f"elia / qwen-tui, last quarter: cores × {last.cpu / ours.cpu * time_ratio:.1f}, "
+            f"kB/s × {last.bytes / ours.bytes * time_ratio:.1f}, keys × {typical:.1f} (median), "
+            f"× {max(last.latencies) / max(ours.latencies):.1f} (worst), MB × {last.resident / ours.resident:.1f}"
+        )
+    finally:
+        end(screen, server)
 
 
 def main() -> None:
@@ -291,10 +378,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=32_000)
     parser.add_argument("--rate", type=float, default=300)
     parser.add_argument("--kind", choices=KINDS, default="mixed")
+    parser.add_argument("--peer", type=Path, metavar="FOLDER", help="a virtual environment with elia in it")
     options = parser.parse_args()
     print(f"{options.tokens:,} tokens at {options.rate:g}/s, {options.kind}, {COLUMNS} × {ROWS}")
     with tempfile.TemporaryDirectory() as folder:
-        run(options.kind, options.tokens, options.rate, folder)
+        ours = run(options.kind, options.tokens, options.rate, folder)
+    program = options.peer / "bin" / "elia" if options.peer else None
+    if program is None or not program.exists():
+        print(f"no comparison with elia: {f'{program} is not there' if program else 'give --peer FOLDER'}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run_elia(program.absolute(), options.kind, options.tokens, options.rate, folder, ours)
 
 
 if __name__ == "__main__":

@@ -79,8 +79,17 @@ def open_comparison(app: QwenApp) -> None:
         if side.place is not None:
             app.choose(side.place.name, side.place.kind)
             services.chat.sampling = side.sampling
+            _tell_of_another_model(app, side.place)
 
     app.push_screen(CompareScreen(leave))
+
+
+def _tell_of_another_model(app: QwenApp, place: Place) -> None:
+    """The Chat room asks one model of each server; say so where the comparison had asked another."""
+    there = app.endpoint or app.target
+    if there is not None and there.name == place.name and there.model_name != place.target.model:
+        text = _("The conversation goes on with {model}: that is what Chat asks at {name}")
+        app.notify(text.format(model=one_line(there.model_name), name=one_line(there.name)), markup=False)
 
 
 def _first_two(app: QwenApp) -> tuple[Place | None, Place | None]:

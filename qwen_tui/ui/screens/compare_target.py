@@ -46,7 +46,7 @@ def known_places(app: QwenApp) -> list[Place]:
     """Everywhere that can be asked as far as is known now: where the app is first, then by name."""
     found = [server_place(status) for status in app.statuses if status.state is ServerState.READY]
     for status in app.services.endpoints.statuses:
-        models = status.models or ((status.model_name,) if status.model_name else ())
+        models = dict.fromkeys(filter(None, (status.model_name, *status.models)))
         found += [endpoint_place(status, model) for model in models]
     first = app.endpoint or app.target
     return sorted(found, key=lambda place: (first is None or place.name != first.name, place.kind, place.name))
