@@ -189,6 +189,7 @@ async def _throughput(arguments: argparse.Namespace, work: Work, paths: Paths, s
         paths, work, engine.python, explain=explain, server=server, engine_version=engine.version, argv=sys.argv
     )
     print(work_text(work), file=sys.stderr, flush=True)
+    await _tell_of_servers(work, paths)
     with PlainProgress(sys.stderr) as show, StepProgress(show) as steps:
 
         def tell(outcome: Outcome) -> None:
@@ -198,6 +199,22 @@ async def _throughput(arguments: argparse.Namespace, work: Work, paths: Paths, s
         outcomes = await comparison.run(Watcher(steps, tell))
     _print_result(arguments, work, comparison, outcomes)
     return 0 if finished(outcomes, work.backends) else 1
+
+
+async def _tell_of_servers(work: Work, paths: Paths) -> None:
+    """Say so where a server of this user's is in the way."""
+    from qwen_tui.server.service import Servers
+
+    if work.backends == ("server",):
+        return
+    servers = Servers(paths)
+    try:
+        living = [status.name for status in servers.list() if status.state.is_alive]
+    finally:
+        await servers.close()
+    if living:
+        text = _("{names} runs: it takes memory that this test needs, and its work is in the figures")
+        print(_("Note: {text}").format(text=text.format(names=", ".join(living))), file=sys.stderr, flush=True)
 
 
 async def _server(arguments: argparse.Namespace, paths: Paths) -> ServerBackend:

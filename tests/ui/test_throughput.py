@@ -42,6 +42,15 @@ async def test_form_measure_stop_and_again(services: Services, monkeypatch: pyte
         await wait_until(pilot, lambda: isinstance(app.screen, ThroughputScreen))
         await wait_until(pilot, lambda: (tmp_path / "pids").exists())
         assert app.job, "the frame tells of it"
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.screen, ThroughputScreen))
+        await pilot.press("q")
+        await wait_until(pilot, lambda: "A speed test runs" in shown(app))
+        await pilot.press("escape")
+        await wait_until(pilot, lambda: not isinstance(app.screen, Confirm))
+        assert desk.is_busy
+        open_throughput(app)
+        await wait_until(pilot, lambda: isinstance(app.screen, ThroughputScreen))
         await pilot.press("x")
         await wait_until(pilot, lambda: isinstance(app.screen, Confirm))
         await pilot.press("y")
@@ -56,8 +65,6 @@ async def test_form_measure_stop_and_again(services: Services, monkeypatch: pyte
         await pilot.press("y", "escape")
         assert app.clipboard.startswith("| framework |")
         await wait_until(pilot, lambda: not isinstance(app.screen, ThroughputScreen))
-        open_throughput(app)
-        await wait_until(pilot, lambda: isinstance(app.screen, ThroughputScreen))
 
 
 def test_the_forms_first_values_are_the_tutorials() -> None:
