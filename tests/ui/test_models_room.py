@@ -82,6 +82,7 @@ async def test_an_empty_room_says_what_to_press(services: Services, tmp_path: Pa
         assert "No models yet" in text
         assert "n  download one by its id" in text
         assert "n new download" in text
+        assert "nothing; n downloads a model" in text
 
 
 async def test_models_are_listed_with_how_they_fit(services: Services, models: Path) -> None:

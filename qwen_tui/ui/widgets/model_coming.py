@@ -119,6 +119,8 @@ class ComingPart(Part):
     def summary(self) -> str:
         if self.is_alive:
             return summary_line(self.states).removeprefix("↓ ")
+        if not self.states:
+            return _("nothing; n downloads a model")
         counts = Counter(state.status for state in self.states)
         return " · ".join(f"{count} {_(DOWNLOAD_LOOK[status][2])}" for status, count in counts.items())
 
