@@ -28,7 +28,7 @@ from qwen_tui.batch.state import BatchProblem, BatchState, BatchStatus, is_held,
 from qwen_tui.batch.words import job_words
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import QwenTuiError, UsageError
-from qwen_tui.i18n import _, ngettext
+from qwen_tui.i18n import _, language, ngettext
 from qwen_tui.paths import Paths, private_folder, write_private
 from qwen_tui.workers.host import FOLDER
 
@@ -38,7 +38,7 @@ GRACE = 20.0
 KEPT = 20
 #: Seconds between two looks at a batch that is followed.
 LOOK_EVERY = 0.25
-Explain = Callable[[Path], str]
+Explain = Callable[[Path], tuple[str, str]]
 
 
 class BatchError(QwenTuiError):
@@ -48,14 +48,15 @@ class BatchError(QwenTuiError):
 class Batches:
     """The batches on the disk.
 
-    keeper: the keeper's script (the servers' own: qwen_tui/server/keeper.py). explain: the cause of a failure out of
-    the engine's log, or an empty text.
+    keeper: the keeper's script (the servers' own: qwen_tui/server/keeper.py). explain: cause and remedy of a
+    failure out of the engine's log, or empty texts.
     """
 
-    def __init__(self, paths: Paths, keeper: Path, explain: Explain = lambda log: "") -> None:
+    def __init__(self, paths: Paths, keeper: Path, explain: Explain = lambda log: ("", "")) -> None:
         self._folder = paths.state / "batches"
         self._keeper = keeper
         self._explain = explain
+        self._explained: dict[tuple[str, str], tuple[str, str]] = {}
 
     # -- looking -----------------------------------------------------------------------------------
 
@@ -83,14 +84,18 @@ class Batches:
         """The same; where the engine failed, with the cause that its log tells. Reads the log: for a thread."""
         if state.problem is None or state.status is not BatchStatus.FAILED:
             return state
-        try:
-            cause = self._explain(state.log)
-        except OSError:
-            cause = ""
+        if state.problem.title != job_words("exception")[0]:
+            return state  # it has said itself what is wrong
+        key = state.id, language()
+        if key not in self._explained:
+            try:
+                self._explained[key] = self._explain(state.log)
+            except OSError:
+                self._explained[key] = "", ""
+        cause, remedy = self._explained[key]
         if not cause:
             return state
-        title, _why, hint = state.problem.title, state.problem.why, state.problem.hint
-        return replace(state, problem=BatchProblem(title, cause, hint))
+        return replace(state, problem=BatchProblem(state.problem.title, cause, remedy or state.problem.hint))
 
     async def follow(self, id: str) -> AsyncIterator[BatchState]:
         """The batch as it goes, four times a second; the last one is the end. Raises UsageError."""

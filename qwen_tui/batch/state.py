@@ -218,6 +218,8 @@ def _status(folder: Path, held: bool, lives: bool, progress: dict[str, Any], kep
     ended = kept.get("exit")
     if isinstance(ended, dict) and (ended.get("code") is not None or ended.get("asked")):
         return BatchStatus.CANCELLED if ended.get("asked") else BatchStatus.FAILED
+    if isinstance(ended, dict) and ended.get("signal") not in (None, 9, 15):
+        return BatchStatus.FAILED  # it crashed; SIGKILL and SIGTERM came from outside
     return BatchStatus.INTERRUPTED
 
 

@@ -40,9 +40,10 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     from qwen_tui.batch.jobs import Batches
     from qwen_tui.headless.request_arguments import any_character
     from qwen_tui.server import keeper
+    from qwen_tui.server.plan_offline import why_it_failed
 
     any_character()
-    batches = Batches(paths, Path(keeper.__file__), _cause)
+    batches = Batches(paths, Path(keeper.__file__), why_it_failed)
     if arguments.action == "list":
         return _list(batches, arguments.json)
     if arguments.action == "remove":
@@ -53,13 +54,6 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     if arguments.action == "attach":
         return asyncio.run(_attach(batches, arguments))
     return asyncio.run(_run(batches, arguments, paths, settings))
-
-
-def _cause(log: Path) -> str:
-    """Why the engine failed, by the rules that know vLLM's logs."""
-    from qwen_tui.server.diagnosis import find_cause
-
-    return find_cause(log)
 
 
 # -- one batch ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""The plan of an engine without a server: what of a server's plan matters to a batch."""
+"""An engine without a server: what of a server's plan matters to a batch, and why its start failed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from qwen_tui.engine.find import Engine
 from qwen_tui.paths import Paths
@@ -23,6 +24,17 @@ def offline_problems(
     return [
         line for line in make_plan(spec, engine, paths).lines if line.level == "stop" and line.topic not in _SERVING
     ]
+
+
+def why_it_failed(log: Path) -> tuple[str, str]:
+    """Cause and remedy by the rules that know vLLM's logs; empty texts where they find none.
+
+    Reads the log: for a thread. Raises OSError.
+    """
+    from qwen_tui.server.diagnosis import diagnose  # its rules take 60 ms to load, and most batches don't fail
+
+    found = diagnose(log)
+    return (found.cause, found.remedy) if found is not None else ("", "")
 
 
 def _without_length(words: Sequence[str]) -> tuple[list[str], int | None]:

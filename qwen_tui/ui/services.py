@@ -153,9 +153,9 @@ class Services:
 
         from qwen_tui.batch.jobs import Batches
         from qwen_tui.server import keeper
-        from qwen_tui.server.diagnosis import find_cause
+        from qwen_tui.server.plan_offline import why_it_failed
 
-        return Batches(self.paths, Path(keeper.__file__), find_cause)
+        return Batches(self.paths, Path(keeper.__file__), why_it_failed)
 
     @cached_property
     def downloads(self) -> Downloads:

@@ -137,7 +137,7 @@ async def test_cancelled_it_keeps_what_is_finished(batches: Batches, engine: Eng
 
 
 async def test_a_start_that_fails_says_why(paths: Paths, engine: Engine, tmp_path: Path) -> None:
-    batches = Batches(paths, Path(keeper.__file__), lambda log: log.read_text().splitlines()[-1])
+    batches = Batches(paths, Path(keeper.__file__), lambda log: (log.read_text().splitlines()[-1], "less"))
     wrong = order(tmp_path, ["1"], sampling={"temprature": 1})
     state = await ended(batches, await batches.start(replace(wrong, input=order(tmp_path, ['"a"']).input), engine))
     assert state.problem is not None
@@ -146,7 +146,7 @@ async def test_a_start_that_fails_says_why(paths: Paths, engine: Engine, tmp_pat
     state = await ended(batches, await batches.start(failing, engine))
     assert state.status is BatchStatus.FAILED
     assert state.problem is not None
-    assert state.problem.why == "RuntimeError: no memory left"
+    assert (state.problem.why, state.problem.hint) == ("RuntimeError: no memory left", "less")
     other = tmp_path / "mine.jsonl"
     other.write_text('{"my": "file"}\n')
     with pytest.raises(UsageError, match="holds something else"):

@@ -16,6 +16,7 @@ from qwen_tui.batch.jobs import Batches
 from qwen_tui.batch.order import BatchOrder, ServerTarget
 from qwen_tui.batch.results import read_results
 from qwen_tui.batch.state import BatchStatus
+from qwen_tui.cli import main
 from qwen_tui.paths import Paths
 from qwen_tui.server import keeper
 
@@ -123,3 +124,39 @@ async def test_a_server_that_is_gone_or_refuses_all_ends_the_batch(
     assert state.problem is not None
     assert state.problem.title == "The server does not answer"
     assert state.done == 0  # nothing is lost: run again, it goes on
+
+
+def test_the_command_prints_as_vllm_does_and_goes_on(
+    moods: tuple[type[Moods], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, url = moods
+    for name in ("CONFIG", "DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name))
+    there = ["batch", "--base-url", url, "--model", "m", "--max-tokens", "5"]
+    assert main([*there, "--prompt", "it's", "--prompt", "你好"]) == 0
+    said = capsys.readouterr()
+    assert said.out == (
+        "Prompt: \"it's\", Generated text: \"echo: it's 5\"\nPrompt: '你好', Generated text: 'echo: 你好 5'\n"
+    )
+    assert "2 rows answered" in said.err
+    assert not list((tmp_path / "STATE" / "qwen-tui" / "batch-files").iterdir())  # nothing of it is kept
+    source, output = tmp_path / "in.csv", tmp_path / "out.jsonl"
+    source.write_text("q,a\none,1\nlong,2\n")
+    files = ["--input", str(source), "--column", "q", "--output", str(output)]
+    assert main([*there, *files, "--chat", "--system", "be short"]) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(output)
+    assert "1 × longer than the model's context, the first in line 3" in said.err
+    assert main([*there, *files, "--chat", "--system", "be short", "--json"]) == 0
+    state = json.loads(capsys.readouterr().out)
+    assert (state["status"], state["finished_before"], state["failed"]) == ("done", 1, 1)
+    assert kind.tries["one"] == 1
+    assert main([*there, *files]) == 2  # not through the chat template: another batch
+    assert "begun with something else" in capsys.readouterr().err
+    assert main(["batch", "list"]) == 0
+    assert "done  2/2  m" in capsys.readouterr().out
+    assert main(["batch", "remove"]) == 0
+    assert main(["batch", "list"]) == 0
+    assert capsys.readouterr().out == "No batches\n"
+    assert main(["batch", "--prompt", "x"]) == 2
+    assert main([*there, "--input", str(tmp_path / "none.txt")]) == 2
