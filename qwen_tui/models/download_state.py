@@ -121,9 +121,11 @@ class DownloadStatus(str, Enum):
     """Where a download stands.
 
     QUEUED waits for its turn. LISTING asks the hub. RUNNING fetches and checks. PAUSED was asked to stop. INTERRUPTED
-    was killed, or the machine was. FAILED gave up; `error` says why. CANCELLED and DONE are over. DONE: every file's size
-    and hash held. The disk is then told to take what is still in the machine's memory only; after a power cut before it
-    has, the next download of the model hashes its files again, and fetches anew what is damaged.
+    was killed, or the machine was. FAILED gave up; `error` says why. CANCELLED and DONE are over.
+
+    DONE: every file's size and hash held. The disk is then told to take what is still in the machine's memory only;
+    after a power cut before it has, the next download of the model hashes its files again, and fetches anew what is
+    damaged.
     """
 
     QUEUED = "queued"
