@@ -19,6 +19,10 @@ from qwen_tui.chat.events import (
 from qwen_tui.chat.meter import ReplyMeter
 
 
+#: Calls in one reply; what comes beyond is no model's doing.
+_MOST_CALLS = 200
+
+
 class ReplyBuilder:
     """Feed it the events of one request. Of several answers, the first is `reply`; the others are versions of it."""
 
@@ -78,6 +82,8 @@ class ReplyBuilder:
             # Some servers give every call the same number, and each an id of its own.
             place = next((place for place, (_number, id) in enumerate(known) if id == event.id), None)
         calls = list(turn.tool_calls)
+        if place is None and len(known) >= _MOST_CALLS:
+            return
         if place is None:
             known.append((event.call, event.id))
             calls.append(ToolCall(event.id or f"call_{turn.id[:8]}_{len(calls)}", event.name, event.arguments))

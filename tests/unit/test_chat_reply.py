@@ -131,6 +131,13 @@ async def test_calls_of_servers_that_number_them_badly() -> None:
         assert only.arguments == '{"x": 1}'
 
 
+async def test_a_flood_of_calls_is_cut() -> None:
+    flood = delta(tool_calls=[{"index": number, "function": {"name": "f"}} for number in range(1_000)])
+    async with FakeOpenAI([flood, "x", finish(), DONE]) as server:
+        reply = await ask(ChatSession(), server)
+        assert (len(reply.tool_calls), reply.text) == (200, "x")
+
+
 def test_calls_without_answers_are_not_sent() -> None:
     talk = Conversation()
     talk.add_user("a")

@@ -176,6 +176,8 @@ class TokensAndContext(ChatTurns):
 
     def leave_out_text(self) -> str:
         """What to leave out, where the next reply may not fit; else empty."""
+        if self.session.is_streaming:
+            return ""  # and estimating a long reply twice a second would cost
         room = self.context_room()
         oldest = self._oldest()
         if room is None or room.state == "ok" or not oldest:
