@@ -18,7 +18,6 @@ from qwen_tui.chat.events import (
 )
 from qwen_tui.chat.meter import ReplyMeter
 
-
 #: Calls in one reply; what comes beyond is no model's doing.
 _MOST_CALLS = 200
 
