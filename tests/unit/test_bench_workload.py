@@ -78,7 +78,7 @@ def test_a_tokenizers_file_makes_prompts_of_exact_lengths(tmp_path: Path) -> Non
     counter = counter_for(Target("http://127.0.0.1:9/v1", "m"), tokenizer_file(tmp_path))
     assert counter is not None
     assert counter.name == "file"
-    assert counter.count(" water qqq") == 1 + 4
+    assert counter.count(" water xxx") == 1 + 4
     items = make_items(Workload(input_len=41, prefix_len=6, output_len=5), 20, random.Random(1), counter)
     assert {counter.count(item.text) for item in items} == {47}
     assert counter_for(Target("http://127.0.0.1:9/v1", "m"), tmp_path / "nothing.json") is None
