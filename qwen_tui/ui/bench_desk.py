@@ -46,6 +46,7 @@ class Order:
     most: float = 1024
     repeats: int = 3
     count: int = 0
+    budget: float = 120.0
 
 
 @dataclass
@@ -80,8 +81,10 @@ class Job:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until the run under way has ended; None where that can't be told."""
+        """Seconds until the run under way has ended, or the whole search; None where that can't be told."""
         load, live = self.load, self.live
+        if self.search is not None and not self.is_over:
+            return self.search.eta
         if self.is_over or load is None or live.phase != "running":
             return None
         if not load.count:
@@ -177,7 +180,7 @@ class BenchDesk:
             return self._sweep(job, bench)
         job.search = Search(
             bench, order.plan, order.share, by=order.by, most=order.most, repeats=order.repeats, count=order.count,
-            on_tick=lambda level, tick: self._level_tick(job, level, tick),
+            budget=order.budget, on_tick=lambda level, tick: self._level_tick(job, level, tick),
         )  # fmt: skip
         return job.search.run()
 

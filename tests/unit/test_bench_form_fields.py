@@ -70,12 +70,12 @@ def test_a_ladder_and_a_search_have_commands_too() -> None:
     assert ladder.order.levels == [1, 2, 8]
     arguments = parsed(ladder.command)
     assert (arguments.sweep, arguments.num_prompts) == ([1, 2, 8], 10)
-    search = read(filled(**{**presets()["users"][1], "by": "rate", "percent": "95"}), [PLACE], nothing_said)
+    search = read(filled(**{**presets()["users"][1], "by": "rate", "percent": "95", "budget": "45"}), [PLACE], nothing_said)
     assert search.order is not None
     arguments = parsed(search.command)
     assert (arguments.ttft, arguments.tpot, arguments.percent, arguments.by_rate) == (500, 50, 95, True)
     assert workload_of(arguments) == search.order.plan.workload == PRESETS["chat"].workload
-    assert search.order.share == 0.95
+    assert (search.order.share, search.order.budget, arguments.budget) == (0.95, 45, 45)
 
 
 @pytest.mark.parametrize(

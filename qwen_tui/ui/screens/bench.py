@@ -147,7 +147,12 @@ class BenchScreen(KeptRuns):
         self._drawn_at = time.monotonic()
         job, ledger = self.desk.job, self.query_one(BenchLedger)
         self.set_class(job is None, "-idle")
-        self.query_one(BenchLive).draw(job, self.desk.series, self.price, self._empty(bool(ledger.all)))
+        self.set_class(bool(ledger.all), "-kept")
+        live = self.query_one(BenchLive)
+        # Where there is no place beside the list for the run under the cursor, it is shown above.
+        is_alone = job is None and self.has_class("-narrow") and ledger.chosen is not None
+        below = self.shown_content(max(20, live.scrollable_content_region.width - 2)) if is_alone else None
+        live.draw(job, self.desk.series, self.price, self._empty(bool(ledger.all)), below)
         if job is not None:
             self._set("#workload", _order_text(job.order, self.price))
         self._draw_beside()
@@ -162,7 +167,7 @@ class BenchScreen(KeptRuns):
                 "No server is ready. Press s and start one, or add an endpoint there; then come back and press n."
             )
         if has_runs:
-            return Content(first)
+            return Content(f"{first}\n")
         more = _("You will see tokens per second, TTFT, TPOT and what the server and the GPU do, live;")
         kept = _("each run is kept below, to be compared with the next one.")
         return Content("\n".join([_("Nothing was measured yet."), "", first, "", more, kept]))
@@ -194,6 +199,8 @@ class BenchScreen(KeptRuns):
     @on(KeyedList.Moved)
     def _moved(self, event: KeyedList.Moved) -> None:
         event.stop()
+        if self.desk.job is None:
+            self.draw()
         self._draw_beside()
         self.refresh_bindings()
 

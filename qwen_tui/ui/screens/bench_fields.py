@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,6 +45,7 @@ LABELS: Mapping[str, str] = {
     "percent": N_("Percent within"),
     "most": N_("Highest load"),
     "repeats": N_("Runs at the end"),
+    "budget": N_("Seconds in all"),
     "count": N_("Requests"),
     "seconds": N_("or seconds"),
     "warmup": N_("Warm-up"),
@@ -72,6 +73,7 @@ HINTS: Mapping[str, str] = {
     "percent": N_("of the requests must be within the limits"),
     "most": N_("where the search ends"),
     "repeats": N_("at the load that was found, for certainty"),
+    "budget": N_("how long to search; a run under way is finished"),
     "count": N_("empty in a ladder or a search: as many as it takes"),
     "seconds": N_("send for so long, instead of a number of requests"),
     "warmup": N_("requests before, which count nowhere"),
@@ -97,7 +99,7 @@ CHOICES: Mapping[str, Mapping[str, str]] = {
 }
 _OF_RUN = ("streams", "rate", "burstiness", "most_at_once", "ramp", "ramp_from")
 _OF_LADDER = ("levels",)
-_OF_SEARCH = ("percent", "most", "repeats")
+_OF_SEARCH = ("percent", "most", "repeats", "budget")
 
 
 def is_shown(name: str, values: Mapping[str, str]) -> bool:
@@ -134,7 +136,8 @@ def values_of(preset: Preset) -> dict[str, str]:
 
 #: What stands in the form at first besides a preset's values.
 FIRST: Mapping[str, str] = {
-    "kind": "run", "api": "chat", "levels": "1 2 4 8 16 32", "percent": "90", "most": "1024", "repeats": "3",
+    "kind": "run", "api": "chat", "levels": "1 2 4 8 16 32",
+    "percent": "90", "most": "1024", "repeats": "3", "budget": "120",
 }  # fmt: skip
 
 
@@ -222,6 +225,7 @@ def read(
     levels, seed = reader.levels(by) if kind == "sweep" else [], reader.seed()
     share = reader.number("percent", 0, 100, 90) / 100
     most, repeats = reader.number("most", 0, otherwise=1024), reader.whole("repeats", 1, 3)
+    budget = reader.number("budget", otherwise=120)
     tags = tuple(reader.text("tags").replace(",", " ").split())
     note, price = reader.text("note"), values.get("price", "").strip()
     try:
@@ -237,10 +241,10 @@ def read(
     plan = Plan(target, workload, load, limits, seed, tokenizer_file=place.tokenizer_file, tags=tags, note=note,
                 about=place.about)  # fmt: skip
     count = 0 if kind == "run" else reader.whole("count", 1)
-    order = Order(kind, plan, "", by, levels, share, most, repeats, count)
+    order = Order(kind, plan, "", by, levels, share, most, repeats, count, budget)
     words = [*place.words, *(["--api", api] if api != "chat" else []), *work_words]
     command = command_of(order, words)
-    return Reading({}, Order(kind, plan, command, by, levels, share, most, repeats, count), command, price)
+    return Reading({}, replace(order, command=command), command, price)
 
 
 def _workload(
@@ -341,6 +345,7 @@ def command_of(order: Order, words: Sequence[str]) -> str:
         for name, value in limits.items():
             parts += [f"--{name}", f"{value:g}"]
         parts += ["--percent", f"{order.share * 100:g}", "--most", f"{order.most:g}", "--repeats", str(order.repeats)]
+        parts += ["--budget", f"{order.budget:g}"]
         parts += ["--by-rate"] if order.by == "rate" else []
         parts += ["--num-prompts", str(order.count)] if order.count else []
         return shlex.join([*parts, *_seed(plan)])

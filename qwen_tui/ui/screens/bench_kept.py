@@ -13,7 +13,7 @@ from textual.content import Content
 
 from qwen_tui.bench.ledger import Ledger, Run
 from qwen_tui.bench.price import HourlyPrice
-from qwen_tui.bench.run import Plan
+from qwen_tui.bench.run import plan_again
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _, ngettext
@@ -126,16 +126,8 @@ class KeptRuns(RoomScreen):
         target = Target(
             place.base_url, place.model, place.api_key, "completions" if run.api == "completions" else "chat"
         )
-        tags = tuple(tag for tag in run.tags if not tag.startswith(("sweep-", "capacity-")))
-        plan = Plan(
-            target,
-            run.workload,
-            run.load,
-            run.limits,
-            tokenizer_file=place.tokenizer_file,
-            tags=tags,
-            about=place.about,
-        )
+        plan = plan_again(run, target, place.about, place.tokenizer_file)
+        plan = replace(plan, tags=tuple(tag for tag in plan.tags if not tag.startswith(("sweep-", "capacity-"))))
         order = Order("run", plan, by="rate" if run.load.is_open_loop else "users")
         words = [*place.words, *(["--api", run.api] if run.api != "chat" else []), *work_words(run.workload)]
         return replace(order, command=command_of(order, words))
@@ -143,10 +135,6 @@ class KeptRuns(RoomScreen):
     def action_again(self) -> None:
         run = self.ledger.chosen
         if run is None:
-            return
-        if run.kind != "online" or not run.base_url or run.about.get("imported_from"):
-            self.notify(_("Only a run that was made here against a server can be repeated"), severity="warning",
-                        markup=False)  # fmt: skip
             return
         try:
             self.begin(self.order_of(run))

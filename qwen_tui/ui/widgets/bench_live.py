@@ -109,8 +109,10 @@ class BenchLive(VerticalScroll, can_focus=False):
             for plan in _PLANS:
                 yield Chart(id=f"chart-{plan.id}")
 
-    def draw(self, job: Job | None, series: Series, price: HourlyPrice | None, empty: Content) -> None:
-        """Show `job`; without one, `empty`."""
+    def draw(
+        self, job: Job | None, series: Series, price: HourlyPrice | None, empty: Content, below: Content | None = None
+    ) -> None:
+        """Show `job`; without one, `empty`, and `below` it what is not to be broken into other lines."""
         width, height = max(20, self.scrollable_content_region.width - 2), self.size.height
         is_ladder = job is not None and job.order.kind != "run"
         is_without = job is not None and job.is_over and (is_ladder or (job.problem is not None and not job.runs))
@@ -118,7 +120,9 @@ class BenchLive(VerticalScroll, can_focus=False):
         self.set_class(height >= _TALL, "-tall")
         if job is None:
             for name in _TEXTS:
-                self._set(name, empty if name == "said" else Content(""))
+                if name != "levels":
+                    self._set(name, empty if name == "said" else Content(""))
+            self._set("levels", below or Content(""))
             return
         self._set("state", bench_words.state_line(job, width))
         failed = job.problem is not None and not job.runs

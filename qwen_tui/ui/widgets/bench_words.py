@@ -14,6 +14,7 @@ from qwen_tui.bench.live import LatencyCounts
 from qwen_tui.bench.price import HourlyPrice
 from qwen_tui.bench.sentences import (
     capacity_sentence,
+    confidence_text,
     doubts,
     failure_texts,
     level_text,
@@ -70,7 +71,7 @@ def state_line(job: Job, width: int) -> Content:
     words = _("stopping") if job.stopping else _(_PHASES.get(live.phase, "beginning"))
     parts = [words]
     if job.level is not None:
-        parts.insert(0, level_text(job.level, job.order.by))
+        parts.insert(0, _step(job, level_text(job.level, job.order.by)))
     if live.phase == "running" and job.load is not None:
         done = live.completed + live.failed
         parts.append(f"{done:,} / {job.load.count:,}" if job.load.count else _("{n} answered").format(n=done))
@@ -81,6 +82,16 @@ def state_line(job: Job, width: int) -> Content:
     cells = max(0, min(24, width - cell_len(text) - 2))
     filled, rest = bar(job.fraction, cells)
     return Content.assemble((filled, "$primary on $surface-lighten-1"), (rest, "on $surface-lighten-1"), "  ", text)
+
+
+def _step(job: Job, load: str) -> str:
+    """The load under way, and in a search what it is for."""
+    search = job.search
+    if search is None:
+        return load
+    if search.is_probe:
+        return _("looking at {load}").format(load=load)
+    return _("{load}, full run {n} of {count}").format(load=load, n=search.number, count=search.repeats)
 
 
 def _ended(job: Job) -> Content:
@@ -226,8 +237,10 @@ def _trial_rows(job: Job) -> list[Sequence[str]]:
         figures = trial.run.figures
         share = f"< {job.order.share:.0%}" if trial.gave_up else f"{trial.share:.0%}"
         times = (figures.ttft.p90, figures.tpot.p90)
+        name = level_text(trial.level, job.order.by)
+        name = _("{load} (short)").format(load=name) if trial.is_probe else name
         rows.append(
-            (level_text(trial.level, job.order.by), share, *map(format_latency, times),
+            (name, share, *map(format_latency, times),
              format_per_second(figures.output_throughput))
         )  # fmt: skip
     return rows
@@ -241,10 +254,13 @@ def result_text(job: Job, price: HourlyPrice | None) -> Content:
     if isinstance(result, Capacity):
         lines.append(Content.styled(capacity_sentence(result, job.order.plan.limits), "bold"))
         if result.level:
+            lines.append(Content(confidence_text(result)))
             text = _("{share:.1%} met them; with 95 % confidence it is {low:.0%} to {high:.0%}")
             lines.append(Content(text.format(share=result.share, low=result.low, high=result.high)))
         if result.is_most:
             lines.append(Content(_("That was the highest load to try")))
+        if result.out_of_time:
+            lines.append(Content(_("Its time was used up before the limit was found exactly")))
         lines += [Content(text) for text in _prices(result.best, price, result)]
     elif isinstance(result, Sweep):
         lines += [Content.styled(text, "bold") for text in sweep_texts(result, 0.9)] if result.runs else []
