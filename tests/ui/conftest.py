@@ -210,8 +210,9 @@ def _english_again() -> Iterator[None]:
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Services:
     """Services over no servers, with everything written under the test's own folder; English."""
+    monkeypatch.delenv("TMUX", raising=False)  # what is copied must not reach the buffers of whoever runs the tests
     paths = Paths(tmp_path / "config", tmp_path / "data", tmp_path / "state", tmp_path / "cache")
     services = Services(
         paths=paths,

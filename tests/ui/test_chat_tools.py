@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from textual.widgets import Input, OptionList, TextArea
 
 from qwen_tui.chat.tools import read_tools
@@ -87,10 +86,7 @@ async def test_tools_are_given_called_and_answered(services: Services) -> None:
         assert room.server.requests[1].body["messages"][-1] == {"role": "tool", "content": "18 C", "tool_call_id": "c1"}
 
 
-async def test_files_going_on_details_and_copies(
-    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TMUX", raising=False)
+async def test_files_going_on_details_and_copies(services: Services, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("milk")
     cut: list[Step] = ["Buy\n```sh\nmilk\n```\n", finish("length"), DONE]
     async with chatting(services, cut, ["And bread.", finish(), DONE]) as room:
