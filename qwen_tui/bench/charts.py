@@ -70,9 +70,9 @@ def _under_way(records: Sequence[Record]) -> str:
     changes += [(record.end, -1) for record in records if math.isfinite(record.sent) and math.isfinite(record.end)]
     xs, ys, now = [], [], 0
     for at, change in sorted(changes):
+        xs += [at, at]  # a step, not a slope
+        ys += [float(now), float(now + change)]
         now += change
-        xs.append(at)
-        ys.append(float(now))
     return line_chart(_("Requests under way"), [Line("", xs, ys)], _("seconds"), "")
 
 

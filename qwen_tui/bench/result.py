@@ -61,6 +61,7 @@ def result_json(run: Run, records: Sequence[Record] | None = None) -> dict[str, 
         "note": run.note,
         "client": {**run.health.to_json(), "doubts": run.health.doubts()},
         "server": run.server,
+        "around": run.around,
         **run.about,
     }
     return result | (_detail(records) if records is not None else {})
