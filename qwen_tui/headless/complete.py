@@ -93,8 +93,11 @@ async def _print_template(arguments: argparse.Namespace, paths: Paths, prompt: s
         return 0
     text = harmless(rendered.text)
     print(text, end="" if text.endswith("\n") else "\n")
-    told = _("{used} of {limit} tokens") if limit else _("{used} tokens")
-    print(told.format(used=f"{count:,}", limit=f"{limit or 0:,}"), file=sys.stderr)
+    if limit:
+        told = _("{used} of {limit} tokens").format(used=f"{count:,}", limit=f"{limit:,}")
+    else:
+        told = _("{count} tokens").format(count=f"{count:,}")
+    print(told, file=sys.stderr)
     return 0
 
 

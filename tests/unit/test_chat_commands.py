@@ -43,7 +43,7 @@ def run(paths: Paths, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
         if key:
             monkeypatch.setenv("VLLM_API_KEY", key)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
-        async with FakeOpenAI(*scripts) as server:
+        async with FakeOpenAI(*scripts, max_model_len=500) as server:
             code = await asyncio.to_thread(main, [words[0], "--base-url", server.base_url, *words[1:]])
             out, err = capsys.readouterr()
             return Ran(code, out, err, server)
@@ -76,6 +76,21 @@ async def test_several_answers_and_their_chances(run) -> None:  # type: ignore[n
     assert [(piece["index"], piece["text"]) for piece in pieces] == [(0, "a"), (1, "x")]
     assert last["texts"] == ["a", "x"]
     assert last["logprobs"][0][0]["alternatives"][1] == {"token": "b", "logprob": -2.5}
+
+
+async def test_tokens_are_coloured_and_what_a_template_makes_is_printed(run) -> None:  # type: ignore[no-untyped-def]
+    logprobs = {"tokens": [" sure", " or\n", "not"], "token_logprobs": [-0.01, -0.5, -9.0], "top_logprobs": None}
+    script = [continuation(" sure or\nnot", logprobs=logprobs), continuation("", finish_reason="stop"), DONE]
+    ran = await run([script], "complete", "Are you", "--logprobs", "0", "--color", "always")
+    assert ran.out == "\x1b[32m sure\x1b[0m\x1b[36;4m or\x1b[0m\n\x1b[31;1;7mnot\x1b[0m\n"
+    plain = await run([script], "complete", "Are you", "--logprobs", "0")
+    assert plain.out == " sure or\nnot\n"
+    shown = await run([script], "complete", "--template", "Hi\x1b", "--system", "Be.")
+    assert (shown.code, shown.out) == (0, "<system>Be.</system><user>Hi␛</user><assistant>\n")
+    assert "47 of 500 tokens" in shown.err
+    assert shown.server.requests == []
+    found = json.loads((await run([script], "complete", "--template", "Hi", "--json")).out)
+    assert (found["text"], found["count"], found["max_model_len"]) == ("<user>Hi</user><assistant>", 26, 500)
 
 
 async def test_exit_statuses_tell_refusal_from_failure(run) -> None:  # type: ignore[no-untyped-def]
