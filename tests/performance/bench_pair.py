@@ -137,6 +137,8 @@ class Pair:
             words += ["--temperature", "0"]
         if "--repetition-penalty" in known:
             words += ["--repetition-penalty", "1.0"]
+        elif "--extra-body" in known:
+            words += ["--extra-body", '{"repetition_penalty": 1.0}']
         done = subprocess.run(
             [arguments.engine, "-c", VLLM, str(prompts), *words],
             capture_output=True, text=True, check=False,
@@ -258,6 +260,8 @@ def main() -> None:
                 flush=True,
             )
     print(table(ours, theirs))
+    tokens = {(one["total_input_tokens"], one["total_output_tokens"]) for one in (*ours, *theirs)}
+    print("both counted the same tokens" if len(tokens) == 1 else f"NOT the same work (prompt, output): {tokens}")
     if arguments.save:
         names = [*FIGURES, "duration", "prompt_tokens_each", "total_output_tokens"]
         kept = {
