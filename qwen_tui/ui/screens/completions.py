@@ -144,9 +144,16 @@ class CompletionsScreen(CountsTokens):
         editor.border_subtitle = Content(" · ").join([part for part in parts if part.plain])
         if not editor.text:
             editor.placeholder = Content(self._hint())
-        self.query_one("#with", Prose).update(Content(plain(self._with_text())))
-        self.query_one("#outcome", Prose).update(self._outcome())
+        self._say("#with", Content(plain(self._with_text())))
+        self._say("#outcome", self._outcome())
         self.refresh_bindings()
+
+    def _say(self, selector: str, content: Content) -> None:
+        """Only what is new: every update lays the screen out again."""
+        line = self.query_one(selector, Prose)
+        before = line.content
+        if not (isinstance(before, Content) and before.is_same(content)):
+            line.update(content)
 
     def _hint(self) -> str:
         endpoint, target = self.qwen.endpoint, self.qwen.target
