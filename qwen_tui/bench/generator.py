@@ -59,6 +59,8 @@ class Tick:
 
     phase: "opening", "warmup" or "running". at: seconds since the run's zero. running: requests under way.
     chunks: arrived so far, those of unfinished requests included. records: requests that ended since the last tick.
+    begun: of answers under way, some hundreds at most: seconds to the first chunk, and for each after it on average, 0
+    where there is no other yet.
     """
 
     phase: str
@@ -67,6 +69,7 @@ class Tick:
     chunks: int = 0
     cpu: float = 0.0
     records: Sequence[Record] = ()
+    begun: Sequence[tuple[float, float]] = ()
 
 
 @dataclass
@@ -99,6 +102,7 @@ class _Process:
     running: int = 0
     chunks: int = 0
     cpu: float = 0.0
+    begun: list[tuple[float, float]] = field(default_factory=list)
     health: ProcessHealth = field(default_factory=ProcessHealth)
     read: int = 0
 
@@ -113,10 +117,11 @@ class _Process:
             self.is_ready, self.opened, self.problem = True, message["open"], message["problem"]
         elif kind == "batch":
             self.running, self.chunks, self.cpu = message["running"], message["chunks"], message["cpu"]
+            self.begun = [(first, after) for first, after in message.get("begun", ())]
         elif kind == "drained":
             names = ("cpu", "wall", "waited", "lag_p99", "lag_max", "resent")
             self.health = ProcessHealth(**{name: message[name] for name in names})
-            self.is_drained, self.running = True, 0
+            self.is_drained, self.running, self.begun = True, 0, []
         elif kind == "error":
             self.problem = f"{message.get('title', '')}: {message.get('why', '')}"
 
@@ -298,6 +303,7 @@ class Generator:
                     sum(process.chunks for process in self._processes),
                     sum(process.cpu for process in self._processes),
                     new,
+                    [pair for process in self._processes for pair in process.begun],
                 )
             )
         return records

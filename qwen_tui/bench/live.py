@@ -38,6 +38,11 @@ class LatencyCounts:
         self.count += len(found)
         self.total += math.fsum(values)
 
+    def copy(self) -> LatencyCounts:
+        found = LatencyCounts()
+        found._buckets, found.count, found.total = self._buckets.copy(), self.count, self.total
+        return found
+
     @property
     def mean(self) -> float:
         return self.total / self.count if self.count else 0.0
@@ -94,6 +99,7 @@ class Live:
     """Feed it a run's ticks. All counts are of the phase "running"; stopped requests count nowhere.
 
     failures: kind → how many. chunks: arrived so far. chunks_per_second, requests_per_second: over the last 5 seconds.
+    latencies: of the answers that are whole.
     zero: the monotonic time at which the run's clock showed 0; None before. seconds: one by one, from there on.
     """
 
@@ -112,15 +118,17 @@ class Live:
     latencies: Mapping[str, LatencyCounts] = field(
         default_factory=lambda: {name: LatencyCounts() for name in LATENCIES}
     )
+    _begun: Sequence[tuple[float, float]] = ()
     _ended_chunks: int = 0
     _past: deque[tuple[float, int, int]] = field(default_factory=deque)
     _step: int = 1
 
     def take(self, tick: Tick) -> None:
         """Note a tick; microseconds for each request that ended, and less for each of its chunks."""
-        self.phase, self.at, self.running = tick.phase, tick.at, tick.running
+        self.phase, self.running, self._begun = tick.phase, tick.running, tick.begun
         if tick.phase != "running":
             return
+        self.at = tick.at
         if self.zero is None:
             self.zero = time.monotonic() - tick.at
         second = self._second(tick.at)
@@ -168,6 +176,16 @@ class Live:
         while len(self.seconds) <= int(at) // self._step:
             self.seconds.append(Second())
         return self.seconds[int(at) // self._step]
+
+    def latency(self, name: str) -> LatencyCounts:
+        """What is known of a latency now: of the answers under way too, where it is TTFT or TPOT."""
+        ended = self.latencies[name]
+        if not self._begun or name not in ("ttft", "tpot"):
+            return ended
+        begun = [first if name == "ttft" else after for first, after in self._begun]
+        found = ended.copy()
+        found.add([value for value in begun if value > 0])
+        return found
 
     @property
     def step(self) -> int:

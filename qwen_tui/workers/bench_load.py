@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
     from qwen_tui.workers.bench_health import Health, Outbox
     from qwen_tui.workers.bench_record import Record
-    from qwen_tui.workers.bench_results import Results, pause_for
+    from qwen_tui.workers.bench_results import Results, pause_for, so_far
     from qwen_tui.workers.bench_work import Work
 else:
     import protocol
@@ -39,11 +39,12 @@ else:
     from bench_connections import NOTES_SIZE, READ, READ_SIZE, WRITE, Connection, Connections, unpack_time
     from bench_health import Health, Outbox
     from bench_record import Record
-    from bench_results import Results, pause_for
+    from bench_results import Results, pause_for, so_far
     from bench_work import Work
 
 _TICK = 0.2  # seconds between two messages to the parent
 _RETRY = 0.02  # seconds after a connection could not be opened
+_BEGUN_MOST = 256  # answers under way that are told of, each time
 _BURST = 16  # requests sent before what has arrived meanwhile is read
 _NEVER = float("inf")
 _SEND_MOST = 1e-4  # seconds that a send takes at most, unless the process is suspended in it
@@ -312,13 +313,14 @@ class Generator:
         if not self._running:
             self._pause = 0.0
             return
-        chunks = self._results.chunks + sum(len(c.answer.stamps) for c in self._active if c.answer is not None)
+        begun = [(c.sent, c.answer.stamps) for c in self._active if c.answer is not None and c.answer.stamps]
+        chunks = self._results.chunks + sum(len(stamps) for _sent, stamps in begun)
         rate = (chunks - self._chunks_before) / _TICK
         self._pause = 0.0 if self._connections.is_tls else pause_for(rate, len(self._active))
         self._chunks_before = chunks
         self._outbox.say(
             "batch", running=len(self._active), chunks=chunks, written=self._results.written, at=now - self._zero,
-            cpu=self._health.cpu,
+            cpu=self._health.cpu, begun=[so_far(sent, stamps) for sent, stamps in begun[:_BEGUN_MOST]],
         )  # fmt: skip
         if not self._active and self._next < 0 and (now >= self._until or self._work.is_done):
             self._drained()

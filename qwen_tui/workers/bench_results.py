@@ -6,6 +6,7 @@ Standard library only.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,3 +54,9 @@ def pause_for(rate: float, streams: int) -> float:
         return 0.0
     gap = max(1, streams) / rate
     return _PAUSE_MOST if gap < 0.001 else min(_PAUSE_MOST, gap / 5)
+
+
+def so_far(sent: float, stamps: Sequence[float]) -> tuple[float, float]:
+    """Of an answer that has begun: seconds to its first chunk, and for each one after, on average; 0 for a lone one."""
+    gaps = len(stamps) - 1
+    return round(stamps[0] - sent, 5), round((stamps[-1] - stamps[0]) / gaps, 6) if gaps else 0.0

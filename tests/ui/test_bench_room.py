@@ -113,6 +113,10 @@ async def test_stopping_and_quitting_keep_what_there_is(services: Services) -> N
             fill(form, count="8", streams="1")
             await pilot.press("enter")  # on a preset: measure it
             await wait_until(pilot, lambda: len(server.requests) == 3)
+            job = services.bench.job
+            assert job is not None
+            # One is answered; of the other, which hangs, the first token counts already.
+            await wait_until(pilot, lambda: (job.live.completed, job.live.latency("ttft").count) == (1, 2))
             await pilot.press("l")
             await wait_until(pilot, lambda: "bench 1" in drawn(app, RoomTabs))
             await pilot.press("q")

@@ -56,7 +56,7 @@ def test_a_run_s_seconds_and_what_was_around_it_share_one_axis() -> None:
     lines = around(series, 100).plain
     assert "KV cache 50 %" in lines
     assert "GPU0  90 %  320 W" in lines
-    live.take(Tick("finishing", 3.5))
+    live.take(Tick("finishing"))
     assert per_second(live, series, 4)["output"] == [0.0, 10.0, 10.0, 10.0]
 
 

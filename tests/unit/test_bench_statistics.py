@@ -227,6 +227,18 @@ def test_counted_latencies_are_within_a_percent_of_the_exact_ones() -> None:
     assert sum(one.bars(4)[0]) == 1
 
 
+def test_answers_under_way_count_until_they_are_whole() -> None:
+    live = Live()
+    live.take(Tick("running", 1.0, 2, 12, begun=[(0.5, 0.01), (0.7, 0.0)]))
+    assert live.latency("ttft").count == 2
+    assert live.latency("ttft").quantiles(0.5, 1.0) == pytest.approx([0.5, 0.7], rel=0.006)
+    assert live.latency("tpot").quantiles(0.5) == pytest.approx([0.01], rel=0.006)
+    assert live.latency("e2el").count == live.latencies["ttft"].count == 0
+    live.take(Tick("finishing"))
+    assert live.latency("ttft").count == 0
+    assert live.at == 1.0
+
+
 def test_a_long_run_keeps_fewer_steps_not_fewer_counts() -> None:
     live = Live()
     for at in range(2500):

@@ -50,7 +50,7 @@ def _remarks(run: Run) -> str:
     parts = [_("stopped")] if run.partial else []
     parts += [_("failed {n}").format(n=figures.failed)] if figures.failed else []
     parts += [_("imported")] if run.about.get("imported_from") else []
-    parts += [_("client in doubt")] if run.health.is_bottleneck else []
+    parts += [_("client?")] if run.health.is_bottleneck else []
     parts += [f"#{tag}" for tag in run.tags if not tag.startswith(("sweep-", "capacity-"))]
     parts += [_("ladder")] if any(tag.startswith("sweep-") for tag in run.tags) else []
     parts += [_("search")] if any(tag.startswith("capacity-") for tag in run.tags) else []

@@ -132,10 +132,10 @@ def tiles(job: Job) -> list[tuple[str, str]]:
         known = figures.completed > 0
     else:
         rate, requests = live.output_per_second, live.requests_per_second
-        ttft, tpot = (live.latencies[name].quantiles(0.5, 0.99) for name in ("ttft", "tpot"))
-        times, known = (ttft[0], ttft[1], tpot[0], tpot[1]), live.completed > 0
+        ttft, tpot = (live.latency(name).quantiles(0.5, 0.99) for name in ("ttft", "tpot"))
+        times, known = (ttft[0], ttft[1], tpot[0], tpot[1]), ttft[0] > 0
     labels = ("TTFT p50", "TTFT p99", "TPOT p50", "TPOT p99")
-    shown = [format_latency(value) if known else UNKNOWN for value in times]
+    shown = [format_latency(value) if known and value else UNKNOWN for value in times]
     return [
         (_("output tok/s"), format_per_second(rate)),
         *zip(labels, shown, strict=True),
@@ -169,7 +169,7 @@ def latency_table(job: Job, width: int) -> Content:
     spread_cells = max(0, min(44, width - 5 - 4 * 10 - 2))
     lines = [Content.styled(_row("", ["p50", "p90", "p99", _("mean")]), MUTED)]
     for name in LATENCIES:
-        counts = live.latencies[name]
+        counts = live.latency(name)
         if run is not None and getattr(run.figures, name).count:
             exact = getattr(run.figures, name)
             values = [exact.median, exact.p90, exact.p99, exact.mean]
