@@ -19,6 +19,7 @@ from qwen_tui.chat.tokenize import tokenize_text
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
 from qwen_tui.ui.rooms import DO, MOVE
+from qwen_tui.ui.screens.server_form_view import FormSwitch
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
 from qwen_tui.ui.widgets.prose import Prose
@@ -64,8 +65,8 @@ class CompletionOptions(ModalScreen[Options | None], inherit_bindings=False):
                     select_on_focus=False,
                 )
             echo, special = _("echo: the answer begins with the text itself"), _("add the tokenizer's special tokens")
-            yield Checkbox(Content(echo), self._options.echo, compact=True, id="echo")
-            yield Checkbox(Content(special), self._options.special, compact=True, id="special")
+            yield FormSwitch(Content(echo), self._options.echo, compact=True, id="echo")
+            yield FormSwitch(Content(special), self._options.special, compact=True, id="special")
             about = _(
                 "With echo and logprobs, the token view shows the text's own tokens too. A text that a chat template "
                 "made has its special tokens already."
