@@ -41,7 +41,7 @@ def run_lines(run: Run, price: HourlyPrice | None = None) -> list[str]:
             (_("all tokens per second"), f"{figures.total_token_throughput:,.1f}"),
         ]
     )
-    if figures.completed:
+    if figures.e2el.count or figures.ttft.count:
         lines += ["", *latency_lines(figures)]
     cost = price.per_million(figures.output_throughput) if price else None
     if price is not None and cost is not None:

@@ -27,12 +27,14 @@ from qwen_tui.bench.ledger import Ledger, Run, new_id
 from qwen_tui.bench.load import Load
 from qwen_tui.bench.run import plan_again
 from qwen_tui.bench.series import Series
-from qwen_tui.bench.statistics import Limits, figures_of
+from qwen_tui.bench.statistics import Figures, Limits, figures_of
 from qwen_tui.bench.svg import Line, bar_chart, line_chart, ticks
 from qwen_tui.bench.target import BenchError, Target
 from qwen_tui.bench.workload import Workload
+from qwen_tui.cli import main
 from qwen_tui.errors import UsageError
 from qwen_tui.headless import bench_kept
+from qwen_tui.headless.bench_lines import list_lines, run_lines
 from qwen_tui.paths import Paths
 from qwen_tui.settings import Settings
 from qwen_tui.workers.bench_record import Record
@@ -116,6 +118,22 @@ def test_a_trend_tells_what_changed(paths: Paths) -> None:
     keep(ledger, 3000.0, load=Load(streams=3, count=4))
     assert [run.id for run in trend(first, ledger.list())] == [first.id, second.id]
     assert changed_since(first, second) == ["engine 0.24 → 0.32", "+ --enforce-eager"]
+
+
+def test_a_run_without_a_server_has_no_latencies(paths: Paths) -> None:
+    ledger = Ledger(paths)
+    run = keep(ledger, 1000.0, kind="offline", base_url="", about={"backend": "hf"}, load=Load(rate=math.inf, count=4))
+    run = replace(run, figures=Figures(duration=2.0, completed=4, request_throughput=2.0, output_throughput=9.0))
+    text = "\n".join([*list_lines([run]), *run_lines(run)])
+    assert "offline, hf" in text
+    assert "TTFT   " not in text
+    assert "ms  mean" not in text.replace("TTFT ms", "")
+    ledger.save(run, [])
+    other = keep(ledger, 2000.0)
+    assert "offline, hf" in exported([run, other], ledger, "html")
+    assert caveats(run, other)[0] == "They did not ask for the same work"
+    with pytest.raises(UsageError):
+        plan_again(run, Target("http://x/v1", "m"), {})
 
 
 def test_searching(paths: Paths) -> None:
@@ -303,3 +321,16 @@ def test_the_commands(paths: Paths, tmp_path: Path, capsys: pytest.CaptureFixtur
     do("delete", a.id, b.id)
     assert len(ledger.list()) == 1
     assert len(list(ledger.folder.iterdir())) == 2, "records and series went too"
+
+
+def test_the_command_line_knows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("CONFIG", "DATA", "STATE", "CACHE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(tmp_path / kind))
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    assert main(["bench", "runs"]) == 0
+    assert "No run was kept yet" in capsys.readouterr().out
+    assert main(["bench", "show", "x"]) == 2
+    assert main(["bench", "rerun", "x"]) == 2
+    assert "There is no run" in capsys.readouterr().err
