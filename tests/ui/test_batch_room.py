@@ -61,6 +61,10 @@ async def test_a_batch_from_the_form_to_its_export(services: Services, tmp_path:
             exported = tmp_path / "out.txt"
             await wait_until(pilot, exported.exists)
             await wait_until(pilot, lambda: exported.read_text().count("Generated text: ") == 2)
+            await pilot.press("e")
+            await wait_until(pilot, lambda: "1 × not JSON" in shown(app) and "max_tokens=7" in shown(app))
+            await pilot.press("escape")
+            await wait_until(pilot, lambda: isinstance(app.screen, BatchScreen))
             await pilot.press("d", "y")
             await wait_until(pilot, lambda: "No batch yet" in shown(app))
     assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 2

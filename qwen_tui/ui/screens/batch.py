@@ -43,6 +43,7 @@ class BatchScreen(RoomScreen):
         Binding("n", "new", N_("new batch"), id="batch.new", group=DO),
         Binding("x", "cancel", N_("cancel"), id="batch.cancel", group=DO),
         Binding("r", "again", N_("go on"), id="batch.again", group=DO),
+        Binding("e", "edit", N_("edit"), id="batch.edit", show=False, group=DO),
         Binding("slash", "filter", N_("filter"), key_display="/", id="batch.filter", group=DO),
         Binding("o", "export", N_("export"), id="batch.export", group=DO),
         Binding("y", "copy", N_("copy the output's path"), id="batch.copy", show=False, group=DO),
@@ -158,18 +159,26 @@ class BatchScreen(RoomScreen):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         state = self.chosen
-        if action in ("cancel", "again", "export", "filter", "copy", "forget", "other_side"):
+        if action in ("cancel", "again", "export", "filter", "copy", "forget", "edit", "other_side"):
             if state is None:
                 return False
             if action == "cancel":
                 return state.status.is_alive
-            if action in ("again", "forget"):
-                return not state.status.is_alive and (action == "forget" or state.status is not BatchStatus.DONE)
+            if action in ("again", "forget", "edit"):
+                return not state.status.is_alive and (action != "again" or state.status is not BatchStatus.DONE)
         return True
 
     # Keys
 
     def action_new(self) -> None:
+        """The form, with the last batch's model in it."""
+        self._ask(self._states[0] if self._states else None, as_it_was=False)
+
+    def action_edit(self) -> None:
+        """The form, as it was for the chosen batch."""
+        self._ask(self.chosen, as_it_was=True)
+
+    def _ask(self, first: BatchState | None, *, as_it_was: bool) -> None:
         from qwen_tui.ui.screens.batch_form import BatchForm
 
         def started(id: str | None) -> None:
@@ -177,7 +186,7 @@ class BatchScreen(RoomScreen):
                 self.listing.select(id)
                 self.run_worker(self.look(), group="tick")
 
-        self.app.push_screen(BatchForm(self._states[0] if self._states else None), started)
+        self.app.push_screen(BatchForm(first, as_it_was=as_it_was), started)
 
     def action_speed_test(self) -> None:
         from qwen_tui.ui.screens.throughput import open_throughput

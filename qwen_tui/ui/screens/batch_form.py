@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -50,7 +51,10 @@ _PAUSE = 0.4
 
 
 class BatchForm(ModalScreen[str | None], inherit_bindings=False):
-    """Dismissed with the id of the batch that was started, or None. before: the last one; its model is tried first."""
+    """Dismissed with the id of the batch that was started, or None.
+
+    before: one whose model it begins with; as_it_was: with everything else of it, too.
+    """
 
     CSS_PATH = "batch.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -63,9 +67,10 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
         ),
     ]  # fmt: skip
 
-    def __init__(self, before: BatchState | None = None) -> None:
+    def __init__(self, before: BatchState | None = None, *, as_it_was: bool = False) -> None:
         super().__init__()
         self._before = before
+        self._is_edit = as_it_was and before is not None
         self._pause: Timer | None = None
         self._starting = False
 
@@ -74,7 +79,8 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
         return cast("QwenApp", self.app)
 
     def compose(self) -> ComposeResult:
-        first = {"model": self._first_model()}
+        first = self._as_it_was() if self._is_edit else {"model": self._first_model()}
+        is_chat = self._is_edit and self._before is not None and bool(self._before.order.get("chat"))
         with Vertical(id="dialog"):
             yield Static(Content.styled(_("New batch"), "bold"), id="title")
             with VerticalScroll(id="fields", can_focus=False):
@@ -91,7 +97,7 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
                             )  # fmt: skip
                 with Horizontal(classes="row"):
                     yield Static(Content(""), classes="label")
-                    yield FormSwitch(Content(_("through the chat template")), False, id="chat", compact=True)
+                    yield FormSwitch(Content(_("through the chat template")), is_chat, id="chat", compact=True)
             yield Prose(id="note")
             yield KeyBar()
 
@@ -105,6 +111,26 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
             return self._before.model
         target = self._qwen.target
         return target.spec.model if target is not None else ""
+
+    def _as_it_was(self) -> dict[str, str]:
+        """The fields of the batch that is edited."""
+        assert self._before is not None
+        order = self._before.order
+        server = order.get("server") or {}
+        names = {status.spec.base_url: status.name for status in self._qwen.statuses}
+        known = {name: value for name, value in order["sampling"].items() if name in BY_NAME}
+        if extra := {name: value for name, value in order["sampling"].items() if name not in BY_NAME}:
+            known["extra_body"] = extra
+        sampling = (f"{name}={_written(value)}" for name, value in known.items())
+        return {
+            "model": "" if server else order["model"],
+            "server": names.get(server.get("base_url", ""), ""),
+            "input": order["input"]["path"],
+            "column": order["input"]["column"],
+            "output": order["output"],
+            "sampling": shlex.join(sampling),
+            "arguments": shlex.join(order["arguments"][2:]),
+        }
 
     def _value(self, field: str) -> str:
         return self.query_one(f"#field-{field}", Input).value.strip()
@@ -225,6 +251,13 @@ def _model(text: str) -> str:
     if text.startswith(("/", "~", "./", "../")):
         raise UsageError(_("Model: there is no {path}").format(path=text))
     return text
+
+
+def _written(value: Any) -> str:
+    """A parameter's value as its reader takes it."""
+    if isinstance(value, list) and all(isinstance(part, int) for part in value):
+        return ",".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _sampling(text: str) -> dict[str, Any]:
