@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -140,7 +142,7 @@ class Bench:
         tries = 1 if plan.workload.kind == "random" else _FIRST_TRIES
         bodies = await self._bodies(plan, tries, random.Random(f"first {seed}"), counter, vocabulary)
         on_tick(Tick("probing"))
-        probe = await asyncio.to_thread(_first_answer, plan, bodies)
+        probe = await _detached(lambda: _first_answer(plan, bodies))
         self._known = _Known(key, counter, vocabulary, probe)
         return self._known
 
@@ -223,6 +225,31 @@ def _first_answer(plan: Plan, bodies: Sequence[bytes]) -> Probe:
         except TooLongError:
             continue
     return send_one(plan.target, last, max(120.0, plan.silence))
+
+
+async def _detached(call: Callable[[], Probe]) -> Probe:
+    """What `call` gives, in a thread that nobody waits for once this is cancelled: a server may be silent for long."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Probe] = loop.create_future()
+
+    def settle(found: Probe | None, error: BaseException | None) -> None:
+        if error is not None and not future.done():
+            future.set_exception(error)
+        elif found is not None and not future.done():
+            future.set_result(found)
+
+    def work() -> None:
+        found: Probe | None = None
+        problem: BaseException | None = None
+        try:
+            found = call()
+        except BaseException as error:  # noqa: BLE001 - handed on to whoever waits
+            problem = error
+        with contextlib.suppress(RuntimeError):  # the loop may have been closed meanwhile
+            loop.call_soon_threadsafe(settle, found, problem)
+
+    threading.Thread(target=work, name="bench probe", daemon=True).start()
+    return await future
 
 
 def _processes(load: Load, probe: Probe) -> int:

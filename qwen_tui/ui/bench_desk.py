@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Kind = Literal["run", "sweep", "capacity"]
 #: Seconds that a run gets to end in order when the program is left.
 _PATIENCE = 10.0
+#: Phases of a run in which nothing has been measured.
+_BEFORE = ("", "preparing", "probing")
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,8 @@ class BenchDesk:
         job = self.job
         if not self.is_busy or job is None or self._task is None or self._bench is None:
             return
-        if job.stopping and job.live.phase != "running":
-            self._task.cancel()  # asked twice, and there is nothing that could be kept
+        if job.live.phase in _BEFORE and not job.runs and not (job.search is not None and job.search.trials):
+            self._task.cancel()  # there is nothing that could be kept
         job.stopping = True
         if job.search is not None:
             job.search.stop()
@@ -165,7 +167,7 @@ class BenchDesk:
         except asyncio.CancelledError:
             job.stopping = True
         except QwenTuiError as error:
-            job.problem = error
+            job.problem = None if job.stopping else error
         except Exception as error:  # noqa: BLE001 - the room shows it; the app goes on
             job.problem = error
         job.is_over = True

@@ -207,3 +207,17 @@ def test_the_room_with_kept_runs(
         await pilot.press("space")
 
     assert snap_compare(QwenApp(services, "bench"), terminal_size=size, run_before=ready)
+
+
+async def test_a_server_that_says_nothing_keeps_nobody(services: Services) -> None:
+    async with FakeOpenAI([HANG]) as server, running(services, "bench") as (app, pilot):
+        room = app.room
+        assert isinstance(room, BenchScreen)
+        room.begin(order(server))
+        await wait_until(pilot, lambda: "asking once" in said(app, "#state") and bool(server.requests))
+        await pilot.press("x")
+        await measured(app, pilot)
+        await wait_until(pilot, lambda: said(app, "#state") == "stopped")
+        assert services.bench.job is not None
+        assert services.bench.job.problem is None
+    assert not Ledger(services.paths).list()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import itertools
 import json
 import math
 import os
@@ -40,7 +41,7 @@ def plan(server: FakeOpenAI, load: Load, **more: Any) -> Plan:
 
 async def test_a_run_is_counted_kept_and_read_again(paths: Paths) -> None:
     ticks: list[Tick] = []
-    counters = iter([{"preemptions": 2.0}, {"preemptions": 5.0}])
+    counters = itertools.chain([{"preemptions": 2.0}], itertools.repeat({"preemptions": 5.0}))
 
     async def observe() -> dict[str, float]:
         return next(counters)
