@@ -88,7 +88,8 @@ def main() -> None:
     if arguments.together:
         together(arguments, python)
         return
-    warmups = arguments.warmups if "--num-warmups" in source(python) else 0
+    text = source(python)
+    warmups = arguments.warmups if "--num-warmups" in text else 0
     figures: dict[str, list[dict[str, float]]] = {"A": [], "B": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -96,7 +97,7 @@ def main() -> None:
             out = folder / f"{number}.json"
             began = time.monotonic()
             if side == "A":
-                vllm_bench(arguments, python, warmups, out)
+                vllm_bench(arguments, python, warmups, out, prefers_random="random_input_len" in text)
                 result = json.loads(out.read_text())
                 figure = {
                     "elapsed": result["elapsed_time"],
@@ -160,18 +161,18 @@ def parsed() -> argparse.Namespace:
 
 def source(python: Path) -> str:
     """The text of this vLLM's benchmark, to see what it takes; importing it would take ten seconds."""
-    for file in python.parent.parent.glob("lib/python*/site-packages/vllm/benchmarks/throughput.py"):
-        return file.read_text(encoding="utf-8")
-    return ""
+    where = "import importlib.util as u; print(u.find_spec('vllm').origin)"
+    package = Path(finish([str(python), "-c", where]).strip()).parent
+    return (package / "benchmarks" / "throughput.py").read_text(encoding="utf-8")
 
 
-def vllm_bench(arguments: argparse.Namespace, python: Path, warmups: int, out: Path) -> None:
+def vllm_bench(arguments: argparse.Namespace, python: Path, warmups: int, out: Path, *, prefers_random: bool) -> None:
     words = ["bench", "throughput", "--model", arguments.model, "--backend", "vllm", "--dataset-name", "random"]
     words += ["--input-len", str(arguments.input_len), "--output-len", str(arguments.output_len)]
     words += ["--num-prompts", str(arguments.num_prompts), "--seed", str(arguments.seed), "--dtype", arguments.dtype]
     words += ["--max-model-len", str(arguments.max_model_len), "--output-json", str(out)]
     words += ["--num-warmups", str(warmups)] if warmups else []
-    if "random_input_len" in source(python):  # newer ones prefer these, and default to 1024
+    if prefers_random:  # newer ones prefer these, and default to 1024
         words += ["--random-input-len", str(arguments.input_len), "--random-output-len", str(arguments.output_len)]
     finish([str(python), "-c", VLLM, *words, *arguments.words])
 
