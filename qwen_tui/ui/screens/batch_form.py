@@ -18,12 +18,13 @@ from textual.widgets import Checkbox, Input, Static, TextArea
 
 from qwen_tui.batch.order import BatchOrder, ServerTarget, read_input
 from qwen_tui.batch.preview import Preview, preview
-from qwen_tui.batch.state import BatchState
+from qwen_tui.batch.state import BatchState, read_json
 from qwen_tui.batch.words import row_words
 from qwen_tui.chat.sampling import BY_NAME, make_sampling
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
 from qwen_tui.server.plan_offline import offline_problems
+from qwen_tui.server.profiles import MODELSCOPE
 from qwen_tui.server.status import ServerState
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.server_form_view import FormSwitch
@@ -98,6 +99,9 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
                 with Horizontal(classes="row"):
                     yield Static(Content(""), classes="label")
                     yield FormSwitch(Content(_("through the chat template")), is_chat, id="chat", compact=True)
+                    yield FormSwitch(
+                        Content(_("from ModelScope")), self._is_modelscope(), id="modelscope", compact=True
+                    )
             yield Prose(id="note")
             yield KeyBar()
 
@@ -111,6 +115,10 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
             return self._before.model
         target = self._qwen.target
         return target.spec.model if target is not None else ""
+
+    def _is_modelscope(self) -> bool:
+        launch = read_json(self._before.folder / "launch.json") if self._before is not None else {}
+        return MODELSCOPE in (launch.get("env") or {})
 
     def _as_it_was(self) -> dict[str, str]:
         """The fields of the batch that is edited."""
@@ -234,7 +242,7 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
             sampling=_fields(sampling, is_server=server is not None),
             chat=self.query_one("#chat", Checkbox).value,
             arguments=() if server is not None else words,
-            env={"VLLM_API_KEY": ""} if server is None else {},
+            env={MODELSCOPE: "True"} if server is None and self.query_one("#modelscope", Checkbox).value else {},
             server=server[0] if server is not None else None,
         )
 
