@@ -72,6 +72,7 @@ def test_prompts_are_exact_and_the_server_agrees(server: str, home: dict[str, st
     assert set(json.loads(saved.read_text())["input_lens"]) == {40}, "a prompt is as long as it was asked to be"
     assert plain["server"]["generation_tokens"] == 6 * 16
     assert plain["server"]["prompt_tokens"] == 6 * 40
+    assert plain["around"]["server.kv_usage"]["max"] > 0, "the server was looked at while it worked"
     assert plain["engine_version"]
     assert "--max-model-len" in plain["argv"]
     chat = bench(home, server, *words)
@@ -110,3 +111,17 @@ def test_beside_vllms_own_client(
         assert ours[name] == theirs[name]
     for name in ("request_throughput", "output_throughput", "mean_ttft_ms", "mean_itl_ms", "p99_itl_ms"):
         print(f"{name}: {ours[name]:.2f}, vllm bench serve {theirs[name]:.2f}")
+
+    def program(*words: str) -> str:
+        return subprocess.run(
+            [PROGRAM, "bench", *words], env=home, capture_output=True, text=True, check=True, timeout=120
+        ).stdout
+
+    (taken,) = json.loads(program("import", str(tmp_path / "vllm.json"), "--json"))
+    assert taken["output_throughput"] == pytest.approx(theirs["output_throughput"])
+    assert taken["p99_ttft_ms"] == pytest.approx(theirs["p99_ttft_ms"])
+    assert "imported" in program("compare", taken["run_id"], ours["run_id"])
+    again = json.loads(program("rerun", ours["run_id"], "--json"))
+    assert again["total_output_tokens"] == ours["total_output_tokens"]
+    assert again["seed"] != ours["seed"]
+    assert "<svg" in program("export", ours["run_id"], again["run_id"], "--format", "html")
