@@ -168,6 +168,8 @@ class BenchDesk:
             job.stopping = True
         except QwenTuiError as error:
             job.problem = None if job.stopping else error
+            if job.stopping and job.order.kind == "sweep" and job.runs:
+                job.result = Sweep(job.order.by, sorted(set(job.order.levels)), job.runs)
         except Exception as error:  # noqa: BLE001 - the room shows it; the app goes on
             job.problem = error
         job.is_over = True

@@ -17,6 +17,7 @@ from qwen_tui.ui.bench_places import Place
 from qwen_tui.ui.screens.bench import BenchScreen
 from qwen_tui.ui.screens.bench_fields import FIRST, read, values_of
 from qwen_tui.ui.screens.bench_form import BenchForm
+from qwen_tui.ui.screens.bench_result import ImportForm
 from qwen_tui.ui.screens.dialogs import Choice, Confirm
 from qwen_tui.ui.screens.room import RoomScreen
 from qwen_tui.ui.services import Services
@@ -179,7 +180,7 @@ async def test_the_ledger_is_searched_noted_exported_and_deleted(services: Servi
         await wait_until(pilot, lambda: "--base-url http://127.0.0.1:8000/v1" in app.clipboard)
         await pilot.press("o")
         await wait_until(pilot, lambda: isinstance(app.screen, Choice))
-        await pilot.press("m")
+        await pilot.press("j")
         await wait_until(pilot, lambda: "Written to" in notices(app))
         [file] = (services.paths.data / "exports").iterdir()
         assert "model-3" in file.read_text()
@@ -190,6 +191,13 @@ async def test_the_ledger_is_searched_noted_exported_and_deleted(services: Servi
         await pilot.press("y")
         await wait_until(pilot, lambda: len(panel.runs) == 2)
         assert [run.model for run in ledger.list()] == ["model-2", "model-1"]
+        await pilot.press("i")
+        await wait_until(pilot, lambda: isinstance(app.screen, ImportForm))
+        app.screen.query_one("#file", Input).value = str(file)
+        await pilot.press("enter")
+        await wait_until(pilot, lambda: "1 result is imported" in notices(app))
+        await wait_until(pilot, lambda: "model-3" in [run.model for run in panel.runs])
+        assert "imported" in shown(app)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (140, 40)], ids=["80x24", "140x40"])

@@ -70,7 +70,9 @@ def test_a_ladder_and_a_search_have_commands_too() -> None:
     assert ladder.order.levels == [1, 2, 8]
     arguments = parsed(ladder.command)
     assert (arguments.sweep, arguments.num_prompts) == ([1, 2, 8], 10)
-    search = read(filled(**{**presets()["users"][1], "by": "rate", "percent": "95", "budget": "45"}), [PLACE], nothing_said)
+    search = read(
+        filled(**{**presets()["users"][1], "by": "rate", "percent": "95", "budget": "45"}), [PLACE], nothing_said
+    )
     assert search.order is not None
     arguments = parsed(search.command)
     assert (arguments.ttft, arguments.tpot, arguments.percent, arguments.by_rate) == (500, 50, 95, True)

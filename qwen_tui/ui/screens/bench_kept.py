@@ -92,7 +92,7 @@ class KeptRuns(RoomScreen):
             return None
 
     def _work(self, work: Awaitable[Any]) -> None:
-        self.run_worker(work, group="bench kept")  # type: ignore[arg-type]
+        self.run_worker(work, group="bench kept")
 
     # Keys
 
