@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from qwen_tui.bench.price import HourlyPrice
     from qwen_tui.bench.statistics import Distribution, Figures
 
+#: Tags that hold the runs of one ladder or one search together: `runs --tag` finds them, no one wants to read them.
+_OWN_TAGS = ("sweep-", "capacity-")
 _STATISTICS = ("mean", "median", "p90", "p95", "p99", "max")
 
 
@@ -80,26 +81,28 @@ def list_lines(runs: Sequence[Run]) -> list[str]:
     """A line for each run of the ledger."""
     if not runs:
         return [_("No run was kept yet. `qwen-tui bench` makes one")]
-    rows = [
-        (_("RUN"), _("DATE"), _("MODEL"), _("REQUESTS/S"), _("TOKENS/S"), "TTFT ms", "TPOT ms", _("LOAD"), _("TAGS"))
-    ]
+    rows = [(_("RUN"), _("MODEL"), _("REQUESTS/S"), _("TOKENS/S"), "TTFT ms", "TPOT ms", _("LOAD"), _("TAGS"))]
     for run in runs:
         figures = run.figures
         times = [f"{values.mean * 1e3:,.1f}" if values.count else "" for values in (figures.ttft, figures.tpot)]
         rows.append(
             (
                 run.id,
-                time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created)),
-                _harmless(run.model),
+                _model_cell(run.model),
                 f"{figures.request_throughput:.2f}",
                 f"{figures.output_throughput:,.1f}",
                 times[0],
                 times[1],
                 _load_cell(run),
-                _harmless(" ".join(f"#{tag}" for tag in run.tags)),
+                _harmless(" ".join(f"#{tag}" for tag in run.tags if not tag.startswith(_OWN_TAGS))),
             )
         )
-    return table(rows, numbers_from=3)
+    return table(rows, numbers_from=2)
+
+
+def _model_cell(model: str) -> str:
+    """The name; of a folder, its last part."""
+    return _harmless(model.rstrip("/").rpartition("/")[2] if model.startswith("/") else model)
 
 
 def _load_cell(run: Run) -> str:
@@ -151,7 +154,9 @@ def change_text(row: Row) -> str:
 
 
 def _side_name(side: Side) -> str:
-    return side.run.id if len(side.repeats) == 1 else f"{side.run.id} ×{len(side.repeats)}"
+    """The end of its id, which names it too: the whole would not leave room for two on a small terminal."""
+    name = side.run.id[9:]
+    return name if len(side.repeats) == 1 else f"{name} ×{len(side.repeats)}"
 
 
 def trend_lines(runs: Sequence[Run], key: str) -> list[str]:
@@ -159,7 +164,7 @@ def trend_lines(runs: Sequence[Run], key: str) -> list[str]:
     from qwen_tui.bench.compare import changed_since, value
 
     most = max((value(run, key) for run in runs), default=0.0)
-    rows: list[Sequence[str]] = [(_("DATE"), _("RUN"), key, "", "")]
+    rows: list[Sequence[str]] = [(_("RUN"), key, "", "")]
     notes: list[str] = []
     before: Run | None = None
     for run in runs:
@@ -167,14 +172,13 @@ def trend_lines(runs: Sequence[Run], key: str) -> list[str]:
         old = value(before, key) if before is not None else 0.0
         step = f"{now / old - 1:+.1%}" if old else ""
         bar = "█" * round(20 * now / most) if most else ""
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created))
-        rows.append((when, run.id, f"{now:,.2f}", step, bar))
+        rows.append((run.id, f"{now:,.2f}", step, bar))
         if before is not None and (changes := changed_since(before, run)):
             notes.append(f"{run.id}: " + _harmless("; ".join(changes)))
         before = run
-    lined = table([row[:4] for row in rows], numbers_from=2)
+    lined = table([row[:3] for row in rows])
     width = max((len(line) for line in lined), default=0)
-    lines = [f"{line:<{width}}  {row[4]}".rstrip() for line, row in zip(lined, rows, strict=True)]
+    lines = [f"{line:<{width}}  {row[3]}".rstrip() for line, row in zip(lined, rows, strict=True)]
     return [*lines, *(["", *notes] if notes else [])]
 
 
