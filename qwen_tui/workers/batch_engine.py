@@ -40,12 +40,13 @@ def make_engine(words: list[str]) -> Any:
     except ImportError:
         from vllm.utils import FlexibleArgumentParser
     parser = EngineArgs.add_cli_args(FlexibleArgumentParser(prog="qwen-tui batch"))
-    defaults = EngineArgs.from_cli_args(parser.parse_args(["--model", "x"]))
     try:
-        given = EngineArgs.from_cli_args(parser.parse_args(words))
+        given = parser.parse_args(words)
     except SystemExit:
         raise JobError("arguments") from None  # argparse has said why, in the log
-    fields = (item.name for item in dataclasses.fields(EngineArgs))
+    # Not EngineArgs' own values: making one looks its model up, on the hub too.
+    defaults = parser.parse_args([])
+    fields = {item.name for item in dataclasses.fields(EngineArgs)} & vars(given).keys()
     chosen = {name: getattr(given, name) for name in fields if getattr(given, name) != getattr(defaults, name)}
     return LLM(**{"model": given.model, **chosen})
 
