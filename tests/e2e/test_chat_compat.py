@@ -131,7 +131,7 @@ async def test_tools_are_called_and_answered(target: Target) -> None:
     for choice in ("required", "weather"):
         session = ChatSession()
         session.equip([WEATHER], choice)
-        session.sampling = make_sampling({**EXACT, "max_tokens": 60})
+        session.sampling = make_sampling({**EXACT, "max_tokens": 30})
         session.send(target, "Is it warm in Paris?")
         reply = await settled(session)
         assert [call.name for call in reply.tool_calls] == ["weather"]

@@ -55,6 +55,7 @@ class CompareScreen(RoomScreen):
         super().__init__()
         self._leave = leave
         self._acting = 0  # the side that keys act on
+        self._is_leaving = False
         self._unsubscribe: Callable[[], None] | None = None
 
     @property
@@ -87,6 +88,7 @@ class CompareScreen(RoomScreen):
             del self.qwen.rooms["compare"]
         if self._unsubscribe is not None:
             self._unsubscribe()
+            self.comparison.on_problem = None
 
     @property
     def _transcripts(self) -> list[Transcript]:
@@ -208,12 +210,12 @@ class CompareScreen(RoomScreen):
         self._show()
 
     def action_copy_reply(self) -> None:
-        reply = self.acting.reply
+        reply = self._transcripts[self._acting].selected
         if reply is None or not reply.text:
             self.notify(_("There is no reply to copy"), severity="warning", markup=False)
             return
         self.app.copy_to_clipboard(reply.text)
-        self.notify(_("Copied the last reply, {count} characters").format(count=f"{len(reply.text):,}"), markup=False)
+        self.notify(_("Copied, {count} characters").format(count=f"{len(reply.text):,}"), markup=False)
 
     def action_target(self) -> None:
         def chosen(place: Place | None) -> None:
@@ -242,13 +244,16 @@ class CompareScreen(RoomScreen):
             self.comparison.stop()
             self._show()
         else:
-            self.run_worker(self._close(self.comparison.sides[0]), group="compare", exclusive=True)
+            self.run_worker(self._close(self.comparison.sides[0]), group="compare")
 
     def action_take(self) -> None:
         if self.acting.reply is not None:
-            self.run_worker(self._close(self.acting), group="compare", exclusive=True)
+            self.run_worker(self._close(self.acting), group="compare")
 
     async def _close(self, side: Side) -> None:
+        if self._is_leaving:
+            return
+        self._is_leaving = True
         asked = self.comparison.asked_anything
         conversation = await self.comparison.end(side)
         self.dismiss()
