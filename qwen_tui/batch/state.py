@@ -115,10 +115,11 @@ class BatchState:
 
     def as_progress(self, phase: str = "") -> Progress:
         """For a progress bar. phase: how far the engine's start is, in words."""
+        has_engine = not self.order.get("server")
         if self.status is BatchStatus.STARTING:
-            return Progress(_("Starting the engine"), detail=phase)
+            return Progress(_("Starting the engine") if has_engine else _("Reading the input"), detail=phase)
         if self.status is BatchStatus.ENDING:
-            return Progress(_("Ending the engine"))
+            return Progress(_("Ending the engine") if has_engine else _("Ending"))
         words = [_("{rate} tokens/s").format(rate=f"{self.tokens_rate:,.0f}")] if self.tokens_rate else []
         if self.failed:
             words.append(_("{n} without an answer").format(n=f"{self.failed:,}"))
