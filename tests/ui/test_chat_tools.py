@@ -23,6 +23,7 @@ async def test_thinking_is_open_while_it_streams_and_folded_when_the_answer_begi
     second: list[Step] = ["<thi", "nk>", *(f"Thought {n}.\n" for n in range(90)), HANG]
     async with chatting(services, [reasoning(WONDER), "Yes.", finish(), DONE], second) as room:
         await room.say("?")
+        await room.shown("Yes.")
         await room.settled()
         assert "Idea" not in room.transcript.text
         assert room.transcript.virtual_size.height < 12
@@ -106,6 +107,7 @@ async def test_files_going_on_details_and_copies(services: Services, tmp_path: P
         await room.until(lambda: app.screen is room.screen)
         assert "with 1 file" in str(room.prompt.border_title)
         await room.say("?")
+        await room.shown("length (cut")
         await room.settled()
         assert room.server.requests[0].body["messages"][0]["content"] == "notes.txt:\n```\nmilk\n```\n\n?"
         assert "≡ notes.txt · 4 B" in room.transcript.text

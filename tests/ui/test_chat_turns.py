@@ -11,8 +11,9 @@ SAID: list[list[Step]] = [[f"Answer {n}.", finish(), DONE] for n in range(1, 5)]
 
 async def test_what_is_done_is_done_to_the_turn_under_the_cursor(services: Services) -> None:
     async with chatting(services, *SAID) as room:
-        for question in ("one", "two", "three"):
+        for number, question in enumerate(("one", "two", "three"), 1):
             await room.say(question)
+            await room.shown(f"Answer {number}.")
             await room.settled()
         transcript, turns = room.transcript, room.session.conversation.turns
         assert transcript.chosen is None
