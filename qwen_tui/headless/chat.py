@@ -93,12 +93,12 @@ def run(arguments: argparse.Namespace, paths: Paths, settings: Settings) -> int:
     give_tools(conversation, arguments)
     conversation.add_user(_prompt(arguments.prompt, bool(attached)), attached)
     messages = conversation.messages()
+    more = request_fields(conversation)
     if arguments.compare:
         from qwen_tui.headless.chat_compare import compare
 
-        return compare(arguments, paths, sampling, messages, stream_into)
+        return compare(arguments, paths, sampling, messages, more, stream_into)
     reply = Reply(arguments.json, arguments.stream, (sampling.n or 1) > 1, shows_reasoning=arguments.show_reasoning)
-    more = request_fields(conversation)
 
     async def ask() -> None:
         chosen = await choose_server(arguments, paths)

@@ -17,11 +17,11 @@ from qwen_tui.paths import Paths
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing's would make --help slower
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from qwen_tui.chat.events import Message, Sampling, Target
 
-    Stream = Callable[[Reply, Target, Sequence[Message], Sampling], Coroutine[Any, Any, None]]
+    Stream = Callable[[Reply, Target, Sequence[Message], Sampling, Mapping[str, Any]], Coroutine[Any, Any, None]]
 
 
 @dataclass
@@ -49,9 +49,17 @@ class SideReply(Reply):
 
 
 def compare(
-    arguments: argparse.Namespace, paths: Paths, sampling: Sampling, messages: Sequence[Message], stream: Stream
+    arguments: argparse.Namespace,
+    paths: Paths,
+    sampling: Sampling,
+    messages: Sequence[Message],
+    more: Mapping[str, Any],
+    stream: Stream,
 ) -> int:
-    """Ask both and print; the exit status: that of the one that failed, else 0. Raises UsageError."""
+    """Ask both and print; the exit status: that of the one that failed, else 0. Raises UsageError.
+
+    more: other fields of the request, such as `tools`. stream: asks, and feeds a reply with what comes.
+    """
     if arguments.server or arguments.base_url or arguments.endpoint:
         raise UsageError(_("--compare names both targets itself: leave --server, --base-url and --endpoint out"))
     sides = [_side(text, arguments, paths, sampling) for text in arguments.compare.split(",") if text.strip()]
@@ -61,7 +69,17 @@ def compare(
             "",
             _("Each is the name of a server or an endpoint, or a URL: NAME, NAME=MODEL, NAME@PRESET"),
         )
-    return asyncio.run(_run(sides, paths, messages, stream, arguments))
+
+    async def ask(side: Asked) -> None:
+        """Stream one answer into its reply, silently; an error is noted, so that the other goes on."""
+        try:
+            chosen = await choose_server(side.place, paths)
+            side.reply.model = chosen.target.model
+            await stream(side.reply, chosen.target, messages, side.sampling.with_version(chosen.engine_version), more)
+        except QwenTuiError as error:
+            side.error = error
+
+    return asyncio.run(_run(sides, ask, arguments.json))
 
 
 def _side(text: str, arguments: argparse.Namespace, paths: Paths, sampling: Sampling) -> Asked:
@@ -95,9 +113,8 @@ def _endpoint_names(paths: Paths) -> set[str]:
     return {endpoint.name for endpoint in Endpoints(paths).list()}
 
 
-async def _run(
-    sides: Sequence[Asked], paths: Paths, messages: Sequence[Message], stream: Stream, arguments: argparse.Namespace
-) -> int:
+async def _run(sides: Sequence[Asked], ask: Callable[[Asked], Coroutine[Any, Any, None]], as_json: bool) -> int:
+    """Ask both at once, print each as soon as it and those before it are whole; the exit status."""
     import signal
 
     task = asyncio.current_task()
@@ -105,11 +122,11 @@ async def _run(
     with contextlib.suppress(NotImplementedError, RuntimeError):
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
     stopped = False
-    asking = [asyncio.ensure_future(_ask(side, paths, messages, stream)) for side in sides]
+    asking = [asyncio.ensure_future(ask(side)) for side in sides]
     try:
         for side, asked in zip(sides, asking, strict=True):
             await asyncio.shield(asked)
-            if not arguments.json:
+            if not as_json:
                 _print(side, False)
     except asyncio.CancelledError:
         stopped = True
@@ -117,25 +134,15 @@ async def _run(
         for asked in asking:
             asked.cancel()
         await asyncio.gather(*asking, return_exceptions=True)
-        if not arguments.json:
+        if not as_json:
             for side in waiting:
                 _print(side, True)
-    if arguments.json:
+    if as_json:
         from qwen_tui.chat.harmless import harmless_json
 
         print(harmless_json({"targets": [_object(side, stopped) for side in sides]}), flush=True)
     errors = [side.error for side in sides if side.error is not None]
     return INTERRUPTED if stopped else max((error.exit_code for error in errors), default=0)
-
-
-async def _ask(side: Asked, paths: Paths, messages: Sequence[Message], stream: Stream) -> None:
-    """Stream one side's answer into its reply, silently; an error is noted, so that the other goes on."""
-    try:
-        chosen = await choose_server(side.place, paths)
-        side.reply.model = chosen.target.model
-        await stream(side.reply, chosen.target, messages, side.sampling.with_version(chosen.engine_version))
-    except QwenTuiError as error:
-        side.error = error
 
 
 def _print(side: Asked, stopped: bool) -> None:
