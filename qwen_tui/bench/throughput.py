@@ -36,7 +36,8 @@ class Work:
     of each prompt and each answer; an output_len of 0 takes a data set's own lengths. num_prompts: prompts of a round.
     dataset: ShareGPT's JSON or JSON lines of prompts; empty makes random prompts out of the seed. n: answers to each
     prompt. max_model_len: tokens of context, None for the model's own. hf_max_batch_size: prompts of a batch, at most.
-    warmups: prompts before the clock starts. repeat: rounds with the model loaded once.
+    warmups: prompts before the clock starts, None for a batch of them: the first batch of a size costs a GPU seconds.
+    repeat: rounds with the model loaded once.
     engine_arguments: further words for vLLM.
     """
 
@@ -52,12 +53,17 @@ class Work:
     hf_max_batch_size: int = 25
     dataset: str = ""
     n: int = 1
-    warmups: int = 1
+    warmups: int | None = None
     repeat: int = 1
     trust_remote_code: bool = False
     tensor_parallel_size: int = 1
     quantization: str = ""
     engine_arguments: tuple[str, ...] = ()
+
+    @property
+    def warmup_prompts(self) -> int:
+        """How many prompts are answered before the clock starts."""
+        return min(self.num_prompts, self.hf_max_batch_size) if self.warmups is None else self.warmups
 
     def check(self) -> None:
         """Raises UsageError where the fields contradict each other, or a backend can't do them."""
@@ -71,7 +77,7 @@ class Work:
         if not self.model:
             raise UsageError(_("Which model? Give a folder or a hub id, such as qwen/Qwen2-7B-Instruct"))
         counts = (self.num_prompts, self.hf_max_batch_size, self.repeat, self.n, self.tensor_parallel_size)
-        if min(counts) < 1 or self.warmups < 0 or (not self.dataset and min(self.input_len, self.output_len) < 1):
+        if min(counts) < 1 or self.warmup_prompts < 0 or (not self.dataset and min(self.input_len, self.output_len) < 1):
             raise UsageError(_("Prompts, tokens, batches, rounds and GPUs are counted from 1"))
         if self.dtype not in DTYPES:
             raise UsageError(_("There is no dtype “{name}”").format(name=self.dtype), "", ", ".join(DTYPES))

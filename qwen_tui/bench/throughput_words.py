@@ -85,8 +85,9 @@ def work_text(work: Work) -> str:
         parts.append(_("{n} answers each").format(n=work.n))
     if work.repeat > 1:
         parts.append(ngettext("{n} round", "{n} rounds", work.repeat).format(n=work.repeat))
-    warm = ngettext("warm-up: {n} prompt", "warm-up: {n} prompts", work.warmups).format(n=work.warmups)
-    return ", ".join(parts) + "; " + (warm if work.warmups else _("no warm-up"))
+    ahead = work.warmup_prompts
+    warm = ngettext("warm-up: {n} prompt", "warm-up: {n} prompts", ahead).format(n=ahead)
+    return ", ".join(parts) + "; " + (warm if ahead else _("no warm-up"))
 
 
 def outcome_text(outcome: Outcome) -> str:

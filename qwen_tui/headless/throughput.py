@@ -66,7 +66,6 @@ def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
         ("--num-prompts", 25, _("how many prompts")),
         ("--seed", 2024, _("makes the same prompts again")),
         ("--n", 1, _("answers to each prompt")),
-        ("--num-warmups", 1, _("prompts before the clock starts")),
         ("--repeat", 1, _("rounds, with the model loaded once")),
     )
     parser.add_argument(
@@ -75,6 +74,9 @@ def _add_work_arguments(parser: argparse.ArgumentParser) -> None:
     for option, default, words in numbers:
         text = _("{what} (default: {value})").format(what=words, value=default)
         parser.add_argument(option, type=_count, default=default, metavar="N", help=text)
+    parser.add_argument(
+        "--num-warmups", type=_count, metavar="N", help=_("prompts before the clock starts (default: a batch of them)")
+    )
     parser.add_argument("--dataset", default="", metavar="FILE", help=_("ShareGPT's JSON, or JSON lines of prompts"))
     parser.add_argument("--dtype", default="auto", help=_("auto, half, float16, bfloat16, float, float32"))
     parser.add_argument("--max-model-len", type=_count, metavar="N", help=_("tokens of context"))
