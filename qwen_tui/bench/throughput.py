@@ -77,7 +77,8 @@ class Work:
         if not self.model:
             raise UsageError(_("Which model? Give a folder or a hub id, such as qwen/Qwen2-7B-Instruct"))
         counts = (self.num_prompts, self.hf_max_batch_size, self.repeat, self.n, self.tensor_parallel_size)
-        if min(counts) < 1 or self.warmup_prompts < 0 or (not self.dataset and min(self.input_len, self.output_len) < 1):
+        lengths = (1, 1) if self.dataset else (self.input_len, self.output_len)
+        if min(*counts, *lengths) < 1 or self.warmup_prompts < 0:
             raise UsageError(_("Prompts, tokens, batches, rounds and GPUs are counted from 1"))
         if self.dtype not in DTYPES:
             raise UsageError(_("There is no dtype “{name}”").format(name=self.dtype), "", ", ".join(DTYPES))

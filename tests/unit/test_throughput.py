@@ -194,7 +194,7 @@ def test_figures_and_words() -> None:
     assert spread[1] == ("vllm", "5.62", "1080.00", "120.00")
     assert [len(bar) for _name, bar, _figure in bars([vllm, hf], 10)] == [10, 8]
     assert bars([hf, vllm], 10)[0][1] == "███████▌"
-    assert work_text(Work("m")) == "25 prompts × (64 in, 128 out), seed 2024; warm-up: 1 prompt"
+    assert work_text(Work("m")) == "25 prompts × (64 in, 128 out), seed 2024; warm-up: 25 prompts"
     about = {"vllm_version": "0.24.0", "dtype": "float16", "device_name": "H200"}
     assert outcome_text(outcome("vllm", 1.0, about=about, load_seconds=61.8)) == (
         "vllm · vLLM 0.24.0 · float16 · H200 · loaded in 1 min 02 s"
