@@ -51,6 +51,7 @@ class BenchScreen(KeptRuns):
         self._drawn_at = self._told_at = 0.0
         self._ended: Job | None = None
         self._counted = 0
+        self._phase = ""
         #: What was filled in the last time.
         self._filled: dict[str, str] = {}
 
@@ -126,7 +127,9 @@ class BenchScreen(KeptRuns):
         if kept != self._counted or is_over:
             self._counted = kept
             self.look_again()
-        if self.qwen.room is self and (is_over or now - self._drawn_at >= _DRAW_EVERY):
+        # A new phase is drawn at once: after its beginning nothing may be told for long.
+        is_new, self._phase = job.live.phase != self._phase, job.live.phase
+        if self.qwen.room is self and (is_over or is_new or now - self._drawn_at >= _DRAW_EVERY):
             self.draw()
 
     def _tell_end(self, job: Job) -> None:
