@@ -182,7 +182,7 @@ def _source_of_serve(engine: str) -> str:
 
 def table(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]) -> str:
     """A row for each figure: both means, and the difference of the pairs."""
-    lines = [f"{'':32} {'qwen-tui':>11} {'vllm bench':>11}   difference [95 % interval]"]
+    lines = [f"{'':32} {'qwen-tui':>11} {'vllm bench':>11}   difference of means, median of pairs [95 % interval]"]
     for name, (words, bar) in FIGURES.items():
         mine = [one[name] for one in ours if name in one]
         other = [one[name] for one in theirs if name in one]
@@ -190,9 +190,12 @@ def table(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, flo
             continue
         difference = statistics.fmean(mine) / statistics.fmean(other) - 1
         interval = paired_change(other, mine)
-        text = f"{difference:+.2%}" + (f" [{interval.low:+.2%} {interval.high:+.2%}]" if interval else "")
+        middle = statistics.median(one / two - 1 for one, two in zip(mine, other, strict=True))
+        text = f"{difference:+.2%}, median pair {middle:+.2%}" + (
+            f" [{interval.low:+.2%} {interval.high:+.2%}]" if interval else ""
+        )
         lines.append(
-            f"{words:32} {statistics.fmean(mine):11.3f} {statistics.fmean(other):11.3f}   {text:28}"
+            f"{words:32} {statistics.fmean(mine):11.3f} {statistics.fmean(other):11.3f}   {text:50}"
             f" {_verdict(difference, interval, bar)}"
         )
     return "\n".join(lines)
