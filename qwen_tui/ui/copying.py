@@ -39,6 +39,13 @@ async def copy_text(app: App[Any], text: str) -> str:
     return "\n".join(filter(None, notes))
 
 
+async def copy_and_tell(app: App[Any], text: str) -> None:
+    """Copy, and say how much, with what there is to be said about it."""
+    note = await copy_text(app, text)
+    copied = _("Copied, {count} characters").format(count=f"{len(text):,}")
+    app.notify("\n".join(filter(None, (copied, note))), timeout=10 if note else 3, markup=False)
+
+
 async def _copy_in_tmux(text: str) -> str:
     """Load it into tmux's buffer, which goes on to the terminal; what is to be said if it does not."""
     loaded = await _tmux("load-buffer", "-w", "-", given=text)

@@ -40,8 +40,9 @@ async def test_one_prompt_to_two_servers_and_on_with_one(services: Services) -> 
             await pilot.press("enter")
             await wait_until(pilot, lambda: "Paris" in one.text and "Lyon" in two.text)
             await wait_until(pilot, lambda: "tokens" in str(two.border_subtitle) and "stop" in str(two.border_subtitle))
+            screen.query_one(Prompt).text = "not sent"
             await pilot.press("escape", "right", "y")
-            assert app.clipboard == "It is Lyon."
+            await wait_until(pilot, lambda: app.clipboard == "It is Lyon.")
             await pilot.press("r")
             await wait_until(pilot, lambda: "word" in two.text)
             await pilot.press("escape")  # stops it
@@ -59,6 +60,7 @@ async def test_one_prompt_to_two_servers_and_on_with_one(services: Services) -> 
             await wait_until(pilot, lambda: "word" in app.screen.query_one(Transcript).text)
             versions = [turn.text[:4] for turn in services.chat.conversation.siblings(conversation.turns[1])]
             assert versions == ["The ", "It i", "word"]
+            assert app.screen.query_one(Prompt).text == "not sent"
 
 
 async def test_a_file_comes_in_and_goes_out(services: Services, tmp_path: Path) -> None:

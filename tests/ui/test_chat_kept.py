@@ -18,7 +18,7 @@ from qwen_tui.ui.screens.sampling_form import SamplingForm
 from qwen_tui.ui.screens.system_prompt import SystemPromptForm
 from qwen_tui.ui.services import Services
 from qwen_tui.ui.widgets.conversation_list import ConversationList, ConversationRows
-from tests.fakes.openai_server import DONE, FakeOpenAI, Step, answer, finish
+from tests.fakes.openai_server import DONE, FakeOpenAI, Step, answer, finish, tokens
 from tests.ui.test_chat_room import PARIS, Room, chatting
 
 LYON: list[Step] = ["It is Lyon.", finish(), DONE]
@@ -93,6 +93,19 @@ async def test_find_open_rename_duplicate_delete_undo_export(services: Services)
         await room.until(lambda: "Written to" in room.notices)
         (file,) = (services.paths.data / "exports").glob("*.json")
         assert json.loads(file.read_text())["messages"][0]["content"] == "Which city?"
+
+
+async def test_a_name_given_while_a_reply_streams_stays(services: Services) -> None:
+    async with chatting(services, [tokens(100_000, 200)]) as room:
+        await room.say("Which city?")
+        await room.shown("word word")
+        await room.until(lambda: services.conversations.last())
+        await room.pilot.press("escape", "slash", "enter", "e")
+        room.app.screen.query_one(Input).value = "Cities"
+        await room.pilot.press("enter", "escape", "x")
+        await room.settled()
+        await services.keeper.close()
+        assert [entry.name for entry in services.conversations.list()] == ["Cities"]
 
 
 async def test_deleting_what_is_shown_begins_anew(services: Services) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qwen_tui.chat.history import PromptHistory
 from qwen_tui.ui.services import Services
 from tests.fakes.openai_server import DONE, Step, finish
 from tests.ui.test_chat_room import chatting
@@ -40,3 +41,20 @@ async def test_what_is_done_is_done_to_the_turn_under_the_cursor(services: Servi
         assert "reply 1 of 2" in str(room.prompt.border_subtitle)
         await room.pilot.press("escape")
         assert transcript.chosen is None
+
+
+async def test_what_was_typed_is_never_lost(services: Services) -> None:
+    async with chatting(services, *SAID) as room:
+        await room.say("one")
+        await room.settled()
+        room.prompt.text = "a draft"
+        await room.pilot.press("escape", "e")
+        room.prompt.text = "one, and more"
+        await room.pilot.press("escape", "escape")
+        assert room.prompt.text == ""
+        await room.pilot.press("i", "up")
+        assert room.prompt.text == "one, and more"
+        await room.pilot.press("up")
+        assert room.prompt.text == "a draft"
+        room.prompt.text = "not sent"
+    assert PromptHistory(services.paths).entries[-1] == "not sent"

@@ -249,10 +249,7 @@ class ChatScreen(ComparesAndImports, TokensAndContext, ChatBeside):
         elif self.focused is self.query_one(Prompt):
             self.leave_field()
         elif self._edited is not None:
-            self._edited = None
-            self.take_attached()
-            self.query_one(Prompt).text = ""
-            self.show_state()
+            self.give_up_editing()
         elif not self.session.is_streaming and self.transcript.chosen is not None:
             self.transcript.choose(None)
         else:

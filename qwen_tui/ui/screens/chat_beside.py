@@ -10,7 +10,7 @@ from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.conversation import Turn
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import _, ngettext
-from qwen_tui.ui.copying import copy_text
+from qwen_tui.ui.copying import copy_and_tell
 from qwen_tui.ui.screens.chat_turns import ChatTurns
 from qwen_tui.ui.screens.dialogs import Dialog
 from qwen_tui.ui.text import one_line, plain
@@ -140,12 +140,7 @@ class ChatBeside(ChatTurns):
         if turn is None or not turn.text:
             self.notify(_("There is no reply to copy"), severity="warning", markup=False)
             return
-        self.run_worker(self._copy(turn.text), group="copy")
-
-    async def _copy(self, text: str) -> None:
-        note = await copy_text(self.app, text)
-        copied = _("Copied, {count} characters").format(count=f"{len(text):,}")
-        self.notify("\n".join(filter(None, (copied, note))), timeout=10 if note else 3, markup=False)
+        self.run_worker(copy_and_tell(self.app, turn.text), group="copy")
 
     def action_copy_choose(self) -> None:
         """Ask what is to be copied: the turn, a code block, the conversation; and whether to a file."""
@@ -162,7 +157,7 @@ class ChatBeside(ChatTurns):
             if to_file:
                 self._write(what.text, what.ending)
             else:
-                self.run_worker(self._copy(what.text), group="copy")
+                self.run_worker(copy_and_tell(self.app, what.text), group="copy")
 
         self.app.push_screen(
             CopyForm(offered(self.session.conversation, self.transcript.selected or turns[-1])), chosen

@@ -133,9 +133,10 @@ class KeptConversations(RoomScreen):
 
     async def _rename_kept(self, id: str, name: str) -> None:
         current = self.session.conversation
-        if id == current.id and not current.open_reply:
+        if id == current.id:
             current.title = " ".join(name.split())
-            self.qwen.services.keeper.known(current)
+            if current.open_reply is None:  # else the title is saved once more, with the end of the reply
+                self.qwen.services.keeper.known(current)
         await self._try(lambda: self.qwen.services.conversations.rename(id, name))
         await self._read()
 

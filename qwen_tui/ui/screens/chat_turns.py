@@ -58,6 +58,16 @@ class ChatTurns(AsksServer):
         prompt.focus()
         self.show_state()
 
+    def give_up_editing(self) -> None:
+        """What was said stays; what was changed in it can be recalled, and so can what stood in the field before."""
+        prompt = self.query_one(Prompt)
+        if self._edited is not None and prompt.text == self._edited.text:
+            prompt.text = ""
+        else:
+            prompt.take()
+        self._edited, self._attached = None, ()
+        self.show_state()
+
     def action_step(self, direction: int) -> None:
         """To the branch before or after: of the last turn that has any there, so that all can be walked through."""
         conversation, chosen = self.session.conversation, self.transcript.chosen

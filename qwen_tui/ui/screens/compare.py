@@ -17,6 +17,7 @@ from qwen_tui.chat.conversation import Conversation
 from qwen_tui.chat.history import PromptHistory
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
+from qwen_tui.ui.copying import copy_and_tell
 from qwen_tui.ui.rooms import DO
 from qwen_tui.ui.screens.compare_target import CompareTarget
 from qwen_tui.ui.screens.room import RoomScreen
@@ -141,7 +142,9 @@ class CompareScreen(RoomScreen):
         mark = "▶ " if number == self._acting else ""
         if side.place is None:
             return mark + _("nobody to ask yet: e chooses")
-        name = f"{one_line(side.place.target.model)} · {one_line(side.place.name)}"
+        name = one_line(side.place.target.model)
+        if side.place != self.comparison.sides[1 - number].place:  # else the room is needed for how the two differ
+            name += f" · {one_line(side.place.name)}"
         chosen = ", ".join(f"{key} {value}" for key, value in side.sampling.chosen().items())
         return mark + (f"{name} · {one_line(chosen)[:60]}" if chosen else name)
 
@@ -214,8 +217,7 @@ class CompareScreen(RoomScreen):
         if reply is None or not reply.text:
             self.notify(_("There is no reply to copy"), severity="warning", markup=False)
             return
-        self.app.copy_to_clipboard(reply.text)
-        self.notify(_("Copied, {count} characters").format(count=f"{len(reply.text):,}"), markup=False)
+        self.run_worker(copy_and_tell(self.app, reply.text), group="copy")
 
     def action_target(self) -> None:
         def chosen(place: Place | None) -> None:
@@ -256,6 +258,9 @@ class CompareScreen(RoomScreen):
         self._is_leaving = True
         asked = self.comparison.asked_anything
         conversation = await self.comparison.end(side)
+        chat, draft = self.qwen.rooms.get(self.ROOM), self.query_one(Prompt).text
         self.dismiss()
+        if draft.strip() and chat is not None:
+            chat.query_one(Prompt).write(draft)  # what was typed and not sent
         if asked:
             self._leave(conversation, side)

@@ -373,10 +373,7 @@ class CompletionsScreen(CountsTokens):
         self._try(show)
 
     async def action_copy_written(self) -> None:
-        from qwen_tui.ui.copying import copy_text
+        from qwen_tui.ui.copying import copy_and_tell
 
-        text = self.session.draft.text
-        if text:
-            note = await copy_text(self.app, text)
-            told = _("Copied, {count} characters").format(count=f"{len(text):,}")
-            self.notify("\n".join(filter(None, (told, note))), markup=False)
+        if self.session.draft.text:
+            await copy_and_tell(self.app, self.session.draft.text)

@@ -17,6 +17,7 @@ from qwen_tui.chat.request_answer import RawAnswer, send
 from qwen_tui.chat.request_code import Request, as_curl, as_httpx, as_openai
 from qwen_tui.errors import QwenTuiError
 from qwen_tui.i18n import N_, _
+from qwen_tui.ui.copying import copy_and_tell
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.text import plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
@@ -91,9 +92,7 @@ class RequestCodeScreen(ModalScreen[None], inherit_bindings=False):
         self._show()
 
     def action_copy(self) -> None:
-        text = self._text()
-        self.app.copy_to_clipboard(text)
-        self.notify(_("Copied, {count} characters").format(count=f"{len(text):,}"), markup=False)
+        self.run_worker(copy_and_tell(self.app, self._text()), group="copy")
 
     def action_send(self) -> None:
         if not self._sending:

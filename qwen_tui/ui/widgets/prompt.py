@@ -47,6 +47,10 @@ class Prompt(TextArea):
         self._history = history
         self.cursor_blink = False  # nothing moves that means nothing, and every blink crosses the SSH connection
 
+    def on_unmount(self) -> None:
+        if self.text.strip():
+            self._history.add(self.text)  # the program ends: what was not sent can be recalled in the next run
+
     def write(self, text: str) -> None:
         """Put a text into the field, with the cursor after it; what stood there can be recalled."""
         if self.text.strip():

@@ -70,7 +70,7 @@ def summary(chances: Sequence[TokenChance]) -> str:
     if value is not None:
         parts.append(_("perplexity {value}").format(value=f"{value:,.2f}"))
         low = sum(1 for part in known if part < 0.1)
-        parts.append(_("{percent} of them below 10 %").format(percent=f"{low / len(known):.0%}"))
+        parts.append(_("{percent} of them below 10 %").format(percent=f"{low / len(known) * 100:.0f} %"))
     return " · ".join(parts)
 
 
