@@ -16,7 +16,7 @@ from qwen_tui.models import demo_model
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
-from screenshots import models
+from screenshots import chatting, models
 from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent
@@ -112,8 +112,10 @@ def main() -> None:
         paths = Paths(home / "config" / "qwen-tui", own.data, home / "state" / "qwen-tui", own.cache)
         write_private(paths.settings_file, f'engine = "{engine.python}"\n')
         try:
-            english(environment, model, free_port())
-            chinese(environment)
+            # Each with conversations of its own, and none of whoever makes the pictures.
+            english({**environment, "XDG_DATA_HOME": str(home / "english")}, model, free_port())
+            chatting.pictures({**environment, "XDG_DATA_HOME": str(home / "chatting")})
+            chinese({**environment, "XDG_DATA_HOME": str(home / "chinese")})
         finally:
             asyncio.run(stop_all(paths))
     models.main()
