@@ -262,6 +262,11 @@ def _is_keeper(pid: int, folder: Path) -> bool:
 def _claim(order: BatchOrder) -> None:
     """Make the output this order's. Raises UsageError if another made what is in it."""
     marker, fingerprint = order.marker, order.fingerprint()
+    for file in (order.output, order.errors, marker):
+        code = _why_no_output(file, order.input.path)
+        if code:
+            title, hint = job_words(code)
+            raise UsageError(title, str(file), hint)
     try:
         if order.overwrite:
             order.output.unlink(missing_ok=True)
@@ -274,6 +279,16 @@ def _claim(order: BatchOrder) -> None:
     except OSError as error:
         title, hint = job_words("unwritable")
         raise UsageError(title, str(error), hint) from None
+
+
+def _why_no_output(file: Path, input: Path) -> str:
+    """Why nothing may be written there, as a code; empty where it may be."""
+    try:
+        if not file.exists():
+            return ""
+        return "same_file" if file.samefile(input) else "" if file.is_file() else "no_output"
+    except OSError:
+        return ""  # whether it can be written shows then
 
 
 def _refuse_other(order: BatchOrder, made_of: Mapping[str, Any], fingerprint: Mapping[str, str]) -> None:

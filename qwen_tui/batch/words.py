@@ -33,8 +33,14 @@ _JOB_WORDS: dict[str, tuple[str, str]] = {
     "template": (N_("The chat template can't be read"), ""),
     "input_changed": (N_("The input was changed meanwhile"), N_("Start the batch again")),
     "unreadable": (N_("The input can't be read"), ""),
+    "no_file": (
+        N_("The input is no ordinary file"),
+        N_("A pipe can't be read twice: write it to a file first, or pipe prompts into `qwen-tui batch` itself"),
+    ),
     "utf16": (N_("The input is UTF-16"), N_("Convert it: iconv -f UTF-16 -t UTF-8")),
     "no_column": (N_("The CSV file has no such column"), N_("--column names the one with the prompts")),
+    "same_file": (N_("The output would be written over the input"), N_("Choose another --output")),
+    "no_output": (N_("The output is no ordinary file"), N_("Choose another --output")),
     "in_use": (
         N_("Another batch writes to this output now"),
         N_("`qwen-tui batch list` shows it, `qwen-tui batch attach` follows it"),

@@ -5,10 +5,13 @@ Under the engine's interpreter: which fields there are depends on its version.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from typing import Any, Union
 
+#: The largest float32.
+_LARGEST_FLOAT = 3.4028234e38
 #: Fields of SamplingParams that belong to the engine, or would take away what the results are made of.
 _INTERNAL = frozenset(
     [
@@ -134,6 +137,8 @@ def _structured(value: Any, hints: dict[str, Any]) -> Any:
 
 def _fitting(name: str, value: Any, hints: dict[str, Any]) -> Any:
     """`value` as its field takes it. Raises ParameterError."""
+    if not _is_within(value):
+        raise ParameterError(f"{name} is out of range: {str(value)[:80]}")
     if name == "logit_bias" and isinstance(value, dict):
         try:
             return {int(token): float(bias) for token, bias in value.items()}
@@ -145,6 +150,17 @@ def _fitting(name: str, value: Any, hints: dict[str, Any]) -> Any:
             wanted = str(hints[name])
         raise ParameterError(f"{name} must be {wanted}, not {str(value)[:80]!r}")
     return value
+
+
+def _is_within(value: Any) -> bool:
+    """Whether every number in it is one that the engine's arrays can hold: more would end it, and the whole batch."""
+    if isinstance(value, dict):
+        return all(_is_within(part) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return all(map(_is_within, value))
+    if isinstance(value, float):
+        return math.isfinite(value) and abs(value) <= _LARGEST_FLOAT
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
 def _fits(value: Any, hint: Any) -> bool:

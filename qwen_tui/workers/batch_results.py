@@ -52,8 +52,9 @@ class DoneLines:
 class Results:
     """The output and the errors file of one batch, held for this process alone.
 
-    Opening it cuts off what is torn and finds what is done: `done` answers `line in done`, `failed` counts the rows
-    that stand in the errors file for good. Raises OutputError: "in_use", "not_ours", "unwritable".
+    Opening it cuts off what is torn and finds what is done: `done` answers `line in done`, `finished` and `failed`
+    count the rows that stand in the output and in the errors file.
+    Raises OutputError: "in_use", "not_ours", "unwritable".
     """
 
     def __init__(self, output: str, errors: str, format: str) -> None:
@@ -81,13 +82,11 @@ class Results:
     def add(self, line: int, row: dict[str, Any]) -> None:
         """A finished row, written with the next `flush`. One that is there already is left out."""
         if self.done.add(line):
-            self.finished += 1
             self._lines.append(_json(row))
 
     def add_bad(self, line: int, id: str, code: str, detail: str, *, is_passing: bool = False) -> None:
         """A row without an answer. is_passing: a later run tries it again."""
         if self.done.add(line):
-            self.failed += 1
             error = {"code": code, "detail": detail[:2000]}
             self._bad.append(_json({"line": line, "id": id, "error": error, "retry": is_passing}))
 
@@ -95,9 +94,13 @@ class Results:
         """Hand the rows over to the system. Raises OutputError("unwritable")."""
         for descriptor, lines in ((self._output, self._lines), (self._errors, self._bad)):
             if lines:
-                _append(descriptor, b"".join(lines))
-                lines.clear()
+                count = len(lines)
                 self._dirty.add(descriptor)
+                try:
+                    _append(descriptor, lines)
+                finally:
+                    self.finished += count - len(lines) if descriptor == self._output else 0
+                    self.failed += count - len(lines) if descriptor == self._errors else 0
 
     def sync(self) -> None:
         """Force what was written to the disk. Takes as long as the disk does: called from a thread beside the work."""
@@ -121,9 +124,10 @@ def _json(row: dict[str, Any]) -> bytes:
     return json.dumps(row, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def _append(descriptor: int, data: bytes) -> None:
-    """All of `data`, or nothing of it: what did not fit whole is cut off again."""
+def _append(descriptor: int, lines: list[bytes]) -> None:
+    """Append the lines and take them out of the list; those that did not fit whole stay there, and not in the file."""
     before = os.fstat(descriptor).st_size
+    data = b"".join(lines)
     view = memoryview(data)
     try:
         while view:
@@ -131,7 +135,9 @@ def _append(descriptor: int, data: bytes) -> None:
     except OSError as error:
         whole = data[: len(data) - len(view)].rfind(b"\n") + 1
         os.ftruncate(descriptor, before + whole)
+        del lines[: data.count(b"\n", 0, whole)]
         raise OutputError("unwritable", str(error)) from None
+    lines.clear()
 
 
 def _scan(descriptor: int, path: str, pattern: re.Pattern[bytes], done: DoneLines) -> None:
@@ -158,10 +164,14 @@ def _drop_passing(errors: Path) -> None:
     if not errors.exists():
         return
     temporary = errors.with_name(f".{errors.name}.{os.getpid()}.tmp")
-    with errors.open("rb") as old, temporary.open("wb") as new:
-        for line in old:
-            if line.endswith(b"}\n") and not line.endswith(b'"retry": true}\n'):
-                new.write(line)
-        new.flush()
-        os.fsync(new.fileno())
-    temporary.replace(errors)
+    try:
+        with errors.open("rb") as old, temporary.open("wb") as new:
+            for line in old:
+                if line.endswith(b"}\n") and not line.endswith(b'"retry": true}\n'):
+                    new.write(line)
+            new.flush()
+            os.fsync(new.fileno())
+        temporary.replace(errors)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

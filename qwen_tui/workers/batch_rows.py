@@ -10,9 +10,11 @@ import csv
 import hashlib
 import json
 import os
+import stat
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -113,9 +115,8 @@ def survey(path: str, kind: str) -> dict[str, Any]:
     """Read the file once: its size, change time, SHA-256, and how many lines are not empty. Raises InputError."""
     digest, lines = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - the path is a text throughout the protocol
+        with _opened(path) as file:
             status = os.fstat(file.fileno())
-            _refuse_utf16(file)
             half = False  # whether the last block ended within a line that is not empty
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -130,7 +131,7 @@ def survey(path: str, kind: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError("unreadable", str(error)) from None
     if kind == "csv":
-        lines = max(0, lines - 1)
+        lines = max(0, sum(1 for _number, cells in _csv_records(path) if cells) - 1)
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest.hexdigest(), "lines": lines}
 
 
@@ -179,10 +180,21 @@ class SeenIds:
         return True
 
 
-def _refuse_utf16(file: BinaryIO) -> None:
+def _opened(path: str) -> BinaryIO:
+    """The file, at its beginning. Raises InputError for what can't be read twice (a pipe) or without an end."""
+    try:
+        # Without O_NONBLOCK a named pipe that nobody writes to would hold this up for ever.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        raise InputError("unreadable", str(error)) from None
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise InputError("no_file", path)
     if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+        file.close()
         raise InputError("utf16")
     file.seek(0)
+    return file
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
@@ -203,12 +215,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes | None]:
 
 def _read_lines(path: str, kind: str) -> Iterator[tuple[Row | BadRow, bool]]:
     """The rows of a text or JSONL file; each with whether it brought an id of its own."""
-    try:
-        file = open(path, "rb")  # noqa: PTH123, SIM115
-    except OSError as error:
-        raise InputError("unreadable", str(error)) from None
-    with file:
-        _refuse_utf16(file)
+    with _opened(path) as file:
         for number, data in enumerate(_lines(file), 1):
             if data is None:
                 yield BadRow(number, str(number), "too_long_line"), False
@@ -224,27 +231,32 @@ def _read_lines(path: str, kind: str) -> Iterator[tuple[Row | BadRow, bool]]:
 
 
 def _read_csv(path: str, column: str) -> Iterator[tuple[Row | BadRow, bool]]:
+    records = _csv_records(path)
+    heading = next(records, (0, []))[1]
+    if isinstance(heading, csv.Error):
+        raise InputError("unreadable", str(heading))
+    place, id_place = _columns(heading, column)
+    for number, cells in records:
+        if isinstance(cells, csv.Error):
+            yield BadRow(number, str(number), "not_csv", str(cells)), False
+        elif cells:
+            yield _csv_row(number, cells, place, id_place)
+
+
+def _csv_records(path: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Every record with the line that it ends at: its cells (none in an empty line), or why it has none."""
     csv.field_size_limit(LONGEST_LINE)
-    try:
-        with open(path, "rb") as raw:  # noqa: PTH123
-            _refuse_utf16(raw)
-        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")  # noqa: PTH123, SIM115
-    except OSError as error:
-        raise InputError("unreadable", str(error)) from None
-    with file:
+    with TextIOWrapper(_opened(path), encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.reader(file)
-        heading = next(reader, [])
-        place, id_place = _columns(heading, column)
         while True:
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield BadRow(reader.line_num, str(reader.line_num), "not_csv", str(error)), False
-                continue
-            if cells:
-                yield _csv_row(reader.line_num, cells, place, id_place)
+                yield reader.line_num, error
+            else:
+                yield reader.line_num, cells
 
 
 def _columns(heading: list[str], column: str) -> tuple[int, int]:

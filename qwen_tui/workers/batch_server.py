@@ -42,7 +42,8 @@ class ServerBatch:
         self.server: dict[str, Any] = job.order["server"]
         self.rows: Iterator[Row] = job.rows()
         self.running = 0
-        self.answered_at = time.monotonic()
+        #: Since when nobody answers; None while somebody does. An answer may take long, that is no silence.
+        self.silent_since: float | None = None
 
     async def run(self) -> None:
         """Until the input is at its end or a stop is asked for. Raises JobError, OutputError."""
@@ -80,11 +81,15 @@ class ServerBatch:
                 answer = await self.client.post(url, json=body)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 # Nobody answers: that is no fault of this row's.
-                if time.monotonic() - self.answered_at > float(self.server["patience"]):
+                self.silent_since = self.silent_since or time.monotonic()
+                if time.monotonic() - self.silent_since > float(self.server["patience"]):
                     raise JobError("unreachable", f"{url}: {type(error).__name__} {error}".strip()) from None
                 wait, why = delay, str(error)
+            except ValueError as error:
+                self.job.add_bad(row, "bad_parameter", str(error))  # JSON has no NaN
+                return
             else:
-                self.answered_at = time.monotonic()
+                self.silent_since = None
                 if answer.status_code not in _PASSING:
                     self._take(row, answer, sent_at, time.monotonic() - began)
                     return

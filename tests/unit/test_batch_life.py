@@ -70,14 +70,18 @@ async def test_good_rows_are_answered_and_bad_ones_are_told(batches: Batches, en
         {"prompt": "a", "n": 2}, {"prompt": "a", "temperature": -1},
         {"custom_id": "c", "body": {"messages": [{"role": "user", "content": "hi there"}], "max_completion_tokens": 1}},
         {"custom_id": "d", "body": {"prompt": "x", "unheard_of": 1}},
+        # Numbers that would end the engine, or can't be sent to it.
+        {"prompt": "a", "seed": 10**30}, {"prompt": "a", "stop_token_ids": [1, -(10**30)]},
+        {"prompt": "a", "temperature": float("nan")}, {"prompt": "a", "top_p": 1e300},
     ]  # fmt: skip
     state = await ended(batches, await batches.start(order(tmp_path, rows), engine))
-    assert (state.status, state.total, state.finished, state.failed, state.too_long) == (BatchStatus.DONE, 8, 3, 5, 1)
+    assert (state.status, state.total, state.finished, state.failed, state.too_long) == (BatchStatus.DONE, 12, 3, 9, 1)
     assert {row.id: row.text for row in read_results(state.output)} == {
         "1": "three two one", "5": "a", "c": "there",
     }  # fmt: skip
     assert {row.line: row.code for row in read_results(state.errors)} == {
         2: "not_json", 3: "too_long", 4: "bad_parameter", 6: "bad_parameter", 8: "bad_parameter",
+        9: "bad_parameter", 10: "bad_parameter", 11: "bad_parameter", 12: "bad_parameter",
     }  # fmt: skip
     both = [json.loads(line) for line in state.output.read_text().splitlines()]
     assert [len(row.get("choices", [])) for row in both if row["id"] == "5"] == [2]
@@ -152,3 +156,12 @@ async def test_a_start_that_fails_says_why(paths: Paths, engine: Engine, tmp_pat
     with pytest.raises(UsageError, match="holds something else"):
         await batches.start(replace(failing, output=other), engine)
     assert other.read_text() == '{"my": "file"}\n'
+    # Not even a new beginning is one over the input: as the output, or under the name of the errors file.
+    inputs = (tmp_path / "x.jsonl", tmp_path / "x.errors.jsonl")
+    for file in inputs:
+        file.write_text('"a"\n')
+        with pytest.raises(UsageError, match="over the input"):
+            await batches.start(replace(failing, output=inputs[0], input=read_input(file), overwrite=True), engine)
+        assert file.exists()
+    with pytest.raises(UsageError, match="no ordinary file"):
+        await batches.start(replace(failing, output=tmp_path, overwrite=True), engine)

@@ -83,10 +83,18 @@ def test_a_full_disk_leaves_whole_rows(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(OutputError) as caught:
         results.flush()
     assert caught.value.code == "unwritable"
-    monkeypatch.undo()
     data = (tmp_path / "out.jsonl").read_bytes()
     assert 900 < len(data) <= 1000
     assert data.endswith(b"}\n")
+    assert results.finished == data.count(b"\n")  # what is told to be done is in the file
+    # A little room: the end tries once more, and writes none of the rows a second time.
+    room[0] = 200
+    with pytest.raises(OutputError):
+        results.close()
+    monkeypatch.undo()
+    lines = [row.line for row in read_results(tmp_path / "out.jsonl")]
+    assert lines == list(range(1, len(lines) + 1))
+    assert 0 < len(data) < (tmp_path / "out.jsonl").stat().st_size
 
 
 def test_openais_shape_says_what_is_done_too(tmp_path: Path) -> None:

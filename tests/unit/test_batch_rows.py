@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from qwen_tui.batch.order import read_input
+from qwen_tui.batch.preview import preview
 from qwen_tui.errors import UsageError
 from qwen_tui.workers import batch_rows
 from qwen_tui.workers.batch_rows import BadRow, Row, read_rows, survey
@@ -93,6 +95,19 @@ def test_an_input_is_known_by_its_bytes_and_lines(tmp_path: Path) -> None:
     file.write_bytes("x".encode("utf-16"))
     with pytest.raises(UsageError, match="UTF-16"):
         read_input(file)
+
+
+def test_a_csv_file_is_counted_in_rows_and_not_in_lines(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(b'\xef\xbb\xbfprompt\r\n"two\r\nlines"\r\n\r\n"and ""quotes"""\r\n')
+    assert read_input(tmp_path / "in.csv").lines == 2
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in.csv"])
+def test_what_can_not_be_read_twice_is_no_input(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    for look in (lambda: read_input(tmp_path / name), lambda: preview(str(tmp_path / name))):
+        with pytest.raises(UsageError, match="no ordinary file"):
+            look()
 
 
 def test_ids_are_remembered_without_their_texts() -> None:

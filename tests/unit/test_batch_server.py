@@ -6,6 +6,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from qwen_tui.batch.jobs import Batches
-from qwen_tui.batch.order import BatchOrder, ServerTarget
+from qwen_tui.batch.order import BatchOrder, ServerTarget, read_input
 from qwen_tui.batch.results import read_results
 from qwen_tui.batch.state import BatchStatus
 from qwen_tui.cli import main
@@ -106,6 +107,18 @@ async def test_what_may_pass_is_tried_again_and_the_rest_is_told(
     state = [now async for now in batches.follow((await batches.start(wanted, None)).id)][-1]
     assert (state.finished, state.finished_before, state.failed) == (21, 21, 2)
     assert (kind.tries["broken"], kind.tries["p0"], kind.tries["long"]) == (6, 1, 1)
+
+
+async def test_a_row_that_json_can_not_say_stops_no_other(
+    paths: Paths, moods: tuple[type[Moods], str], tmp_path: Path
+) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_text('{"prompt": "a", "temperature": NaN}\n{"prompt": "b"}\n')
+    batches = Batches(paths, Path(keeper.__file__))
+    wanted = replace(order(batches, tmp_path, moods[1], ["x"]), input=read_input(file))
+    state = [now async for now in batches.follow((await batches.start(wanted, None)).id)][-1]
+    assert (state.status, state.finished) == (BatchStatus.DONE, 1)
+    assert [row.code for row in read_results(state.errors)] == ["bad_parameter"]
 
 
 async def test_a_server_that_is_gone_or_refuses_all_ends_the_batch(
