@@ -115,8 +115,12 @@ class Work:
         if "server" in self.backends and self.n > 1:
             raise UsageError(_("A server is asked for one answer to each prompt: --n must be 1"))
 
-    def vllm_arguments(self, model: str) -> list[str]:
-        """The words for vLLM's engine. model: where it is, once that is known."""
+    def vllm_arguments(self, model: str, *, repeats: bool = False) -> list[str]:
+        """The words for vLLM's engine. model: where it is, once that is known. repeats: prompts occur more than once.
+
+        Those would be read once by vLLM and each time by the others, so its prefix cache is off then, unless it is
+        asked for. (`vllm bench throughput` repeats a short data set too, and leaves the cache on.)
+        """
         words = ["--model", model, "--seed", str(self.seed)]
         words += ["--tokenizer", self.tokenizer] if self.tokenizer else []
         words += ["--dtype", self.dtype]
@@ -124,6 +128,8 @@ class Work:
         words += ["--tensor-parallel-size", str(self.tensor_parallel_size)] if self.tensor_parallel_size > 1 else []
         words += ["--quantization", self.quantization] if self.quantization else []
         words += ["--trust-remote-code"] if self.trust_remote_code else []
+        is_said = any("enable-prefix-caching" in word.replace("_", "-") for word in self.engine_arguments)
+        words += ["--no-enable-prefix-caching"] if repeats and not is_said else []
         return [*words, *self.engine_arguments]
 
     def command(self, base_url: str = "", engine: str = "") -> str:

@@ -54,7 +54,7 @@ class Job:
     """What a backend gets. prompts: the file that throughput_prompts wrote. model: a folder, or a hub id.
 
     wanted: for each round the tokens that each answer is to have. log: for the backend's whole output.
-    packages: what the engine's environment has.
+    packages: what the engine's environment has. repeats: whether a round has the same prompt more than once.
     """
 
     work: Work
@@ -65,6 +65,7 @@ class Job:
     log: Path
     paths: Paths
     packages: Mapping[str, bool] = field(default_factory=dict)
+    repeats: bool = False
 
     def tokens_of(self, number: int) -> int:
         """How many tokens the answers of that round have together."""
@@ -298,8 +299,9 @@ def backend_of(name: BackendName, server: ServerBackend | None) -> Backend:
     """The backend of this name. server: the one to ask. Raises BenchError where that is asked for and not given."""
     if name == "vllm":
         return WorkerBackend(
-            name, "throughput_vllm.py", "vllm", lambda job: {"arguments": job.work.vllm_arguments(job.model)}
-        )
+            name, "throughput_vllm.py", "vllm",
+            lambda job: {"arguments": job.work.vllm_arguments(job.model, repeats=job.repeats)},
+        )  # fmt: skip
     if name == "hf":
         return WorkerBackend(name, "throughput_hf.py", "torch", _hf_request)
     if name == "mii":

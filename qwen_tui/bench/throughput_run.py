@@ -109,7 +109,8 @@ class Comparison:
                 created = time.time()
                 try:
                     made = await backend.run(one, watcher.on_step, kept.rounds.append)
-                    outcome = Outcome(backend.name, made.rounds, made.load_seconds, made.about)
+                    about = {**made.about, "prompts_repeat": job.repeats}
+                    outcome = Outcome(backend.name, made.rounds, made.load_seconds, about)
                 except QwenTuiError as error:
                     failure = await asyncio.to_thread(self._failure, error, one.log)
                     outcome = Outcome(backend.name, tuple(kept.rounds), failure=failure)
@@ -146,6 +147,7 @@ class Comparison:
             log=log,
             paths=self._paths,
             packages=found["packages"],
+            repeats=bool(found["repeats"]),
         )
 
     def _log(self, name: str) -> Path:

@@ -103,6 +103,9 @@ def outcome_text(outcome: Outcome) -> str:
     parts += [str(about[key]) for key in ("dtype", "device_name", "base_url") if about.get(key)]
     if outcome.backend == "hf" and about.get("max_batch_size"):
         parts.append(_("batches of {n}").format(n=about["max_batch_size"]))
+    if about.get("prompts_repeat") and outcome.backend in ("vllm", "server"):
+        is_off = about.get("prefix_caching") is False
+        parts.append(_("prompts repeat, no prefix cache") if is_off else _("prompts repeat, with a prefix cache"))
     if outcome.load_seconds is not None:
         parts.append(_("loaded in {time}").format(time=format_seconds(outcome.load_seconds)))
     return " · ".join(parts)

@@ -4,7 +4,8 @@ Runs under the engine's interpreter (transformers). Request: {"model", "tokenize
 "input_len", "output_len" (0: as the data set says), "prompts", "warmups", "rounds", "dataset" (a file or ""), "out"}.
 Writes to `out`: {"warmups": [[ids, output_len], …], "rounds": [the same for each], "texts": of the first round}.
 Random prompts differ between rounds: a prefix cache must not know them. Result: {"model" (a folder where it came
-from ModelScope), "about": {versions}, "packages": {name: is it there}, "prompt_lens", "output_lens"}.
+from ModelScope), "about": {versions}, "packages": {name: is it there}, "prompt_lens", "output_lens", "repeats" (does
+a round have the same prompt twice)}.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
         "about": versions(),
         "prompt_lens": [[len(ids) for ids, _length in prompts] for prompts in rounds],
         "output_lens": [[length for _ids, length in prompts] for prompts in rounds],
+        "repeats": any(len({tuple(ids) for ids, _length in prompts}) < len(prompts) for prompts in rounds),
     }
 
 
@@ -122,7 +124,7 @@ def from_file(file: Path, tokenizer: Any, output_len: int, chance: random.Random
         return [prompt for entry in entries if (prompt := from_sharegpt(entry, tokenizer, output_len))]
     return [
         from_line(number, json.loads(line), tokenizer, output_len)
-        for number, line in enumerate(text.splitlines(), 1)
+        for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]
 

@@ -140,6 +140,7 @@ def about(llm: Any) -> dict[str, Any]:
             "max_model_len": config.model_config.max_model_len,
             "max_num_seqs": config.scheduler_config.max_num_seqs,
             "enforce_eager": bool(config.model_config.enforce_eager),
+            "prefix_caching": bool(config.cache_config.enable_prefix_caching),
         }
     except Exception as error:  # noqa: BLE001 - every vLLM keeps these somewhere else
         print(f"about: {error!r}")

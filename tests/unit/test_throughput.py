@@ -127,6 +127,21 @@ async def test_a_server_is_asked_for_the_same_tokens(paths: Paths, saw: Path) ->
     assert all(request.body["ignore_eos"] and request.body["max_tokens"] == 2 for request in server.requests)
 
 
+async def test_prompts_that_repeat_are_read_each_time(paths: Paths, saw: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    data.write_text('"a b c d"\n"one\u2028line"\n', encoding="utf-8")
+    for arguments, words in (((), "no prefix cache"), (("--enable-prefix-caching",), "with a prefix cache")):
+        work = Work("model", ("vllm", "hf"), dataset=str(data), num_prompts=4, engine_arguments=arguments)
+        vllm, hf = await Comparison(paths, work, PYTHON).run()
+        assert vllm.failure is None
+        assert words in outcome_text(vllm)
+        assert "prefix" not in outcome_text(hf)
+    work = Work("model", ("vllm",), dataset=str(data), num_prompts=2)
+    (vllm,) = await Comparison(paths, work, PYTHON).run()
+    assert vllm.about["prefix_caching"]
+    assert "repeat" not in outcome_text(vllm)
+
+
 async def test_prompts_that_cannot_be_made_end_it(paths: Paths, saw: Path, tmp_path: Path) -> None:
     data = tmp_path / "data.json"
     data.write_text("[]")

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 from transformers import saw
 
@@ -34,12 +35,16 @@ class Output:
 
 
 class LLM:
-    class llm_engine:  # noqa: N801
-        pass
-
     def __init__(self, arguments):
         self.arguments = arguments
         self.resets = 0
+        self.llm_engine = SimpleNamespace(
+            vllm_config=SimpleNamespace(
+                model_config=SimpleNamespace(dtype="torch.float32", max_model_len=512, enforce_eager=False),
+                scheduler_config=SimpleNamespace(max_num_seqs=4),
+                cache_config=SimpleNamespace(enable_prefix_caching=arguments.enable_prefix_caching),
+            )
+        )
 
     @classmethod
     def from_engine_args(cls, arguments):
