@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -269,7 +269,10 @@ class ConversationStore:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        os.close(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite's own files beside it get the same mode
+        descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
+        with suppress(PermissionError):
+            os.fchmod(descriptor, 0o600)  # also of a file that was copied here; SQLite's own beside it get the same
+        os.close(descriptor)
         connection = sqlite3.connect(self.file, timeout=5.0, check_same_thread=False)
         try:
             connection.row_factory = sqlite3.Row

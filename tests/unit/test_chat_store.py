@@ -286,7 +286,9 @@ def test_a_file_of_version_1_is_brought_up_to_date(store: ConversationStore, pat
     with sqlite3.connect(store.file) as file:
         # What version 1 had written, as SQLite dumps it.
         file.executescript((Path(__file__).parent / "conversations-version-1.sql").read_text())
+    store.file.chmod(0o644)
     loaded = store.load("1" * 32)
+    assert store.file.stat().st_mode & 0o777 == 0o600
     assert texts(loaded) == ["Which city?", "Lyon", "北京烤鸭？", "一道菜"]
     assert [turn.text for turn in loaded.others] == ["Paris"]
     assert loaded.others[0].figures == FIGURES

@@ -65,10 +65,12 @@ class KeptConversations(RoomScreen):
             self.run_worker(self._read(), group="conversations list", exclusive=True)
 
     async def _read(self) -> None:
-        panel = self.query_one(ConversationList)
+        panel = next(iter(self.query(ConversationList)), None)
+        if panel is None:
+            return  # the program ends
         text = panel.searched
         entries = await self._try(lambda: self.qwen.services.conversations.search(text))
-        if entries is None or not self.is_attached:
+        if entries is None or not panel.is_attached:
             return
         current = self.session.conversation.id
         # A list of nothing but what is on the screen tells nothing.
