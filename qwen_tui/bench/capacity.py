@@ -121,7 +121,8 @@ def wilson(good: int, counted: int) -> tuple[float, float]:
 class Search:
     """Looks for the capacity with one `Bench`; the plan's limits are what has to be met.
 
-    Short runs bracket it, four times as high each, then half way; full runs confirm it. share: of the requests, 0..1.
+    Short runs bracket it, four times as high each, then half way, one that fails twice; full runs confirm it.
+    share: of the requests, 0..1.
     most: the highest level tried. repeats: full runs at the level found. count: requests of each run; 0 for enough to
     tell. budget: seconds after which nothing but one full run is begun. on_tick: called with the level as well.
     """
@@ -205,7 +206,11 @@ class Search:
         """Short runs until a level that holds and one that does not are near each other, or time is up."""
         while not self._stopped:
             if not any(trial.level == level for trial in self.trials):
-                if await self._holds(level, probe=True):
+                holds = await self._holds(level, probe=True)
+                if not holds and not self._stopped:
+                    # A server's first requests of a kind can cost it seconds, once: what fails must fail twice.
+                    holds = await self._holds(level, probe=True)
+                if holds:
                     self._low = max(self._low, level)
                 elif not self._stopped:
                     self._high = min(self._high, level)
@@ -272,9 +277,9 @@ class Search:
         return self._pooled(level)[2]
 
     def _full(self, level: float) -> list[Trial]:
-        """The runs that say something about a level: the full ones, or where there are none, the short ones."""
+        """The runs that say something about a level: the full ones, or where there are none, the last short one."""
         trials = [trial for trial in self.trials if trial.level == level]
-        return [trial for trial in trials if not trial.is_probe] or trials
+        return [trial for trial in trials if not trial.is_probe] or trials[-1:]
 
     def _pooled(self, level: float) -> tuple[int, int, bool]:
         """Good and counted requests at `level`, and whether they are enough."""

@@ -281,6 +281,13 @@ async def test_a_level_that_does_not_hold_when_repeated_is_left(paths: Paths) ->
     assert 8 <= found.level < 16
 
 
+async def test_a_server_that_is_slow_once_is_not_taken_at_its_word(paths: Paths) -> None:
+    """On an H200 the first 16 requests at once took seconds to compile for, and 15 users were the answer."""
+    plan = Plan(Target("http://h/v1", "m"), Workload(), Load(streams=1, count=1), Limits(ttft=1))
+    found = await Search(PretendBench(paths, lambda run: 0 if run == 2 else 37), plan, 0.9, most=128).run()
+    assert found.level == 37
+
+
 async def test_a_search_keeps_to_its_time(paths: Paths) -> None:
     """A short run takes 10 s, a full one 15: of 60 s no more than one full run is too much."""
     now = [0.0]
