@@ -129,8 +129,11 @@ class CompareScreen(RoomScreen):
         self._show_figures()
         prompt = self.query_one(Prompt)
         prompt.border_title = Content(_("Message to both"))
-        is_new = not any(side.conversation.turns for side in self.comparison.sides)
-        prompt.border_subtitle = Content(_("esc, then ← → and e: whom a side asks; , its sampling") if is_new else "")
+        one, other = self.comparison.sides
+        are_alike = one.place == other.place and one.sampling == other.sampling
+        is_new = not (one.conversation.turns or other.conversation.turns)
+        hint = _("esc, then ← → and e: whom a side asks; , its sampling")
+        prompt.border_subtitle = Content(hint if is_new or are_alike else "")
         self.refresh_bindings()
 
     def _show_figures(self) -> None:
