@@ -98,7 +98,8 @@ def _section(run: Run, ledger: Ledger) -> str:
     parts += [f"<p>{escaped(text)}</p>" for text in server_texts(run)]
     parts += map(inline, run_charts(records, series))
     if argv := run.about.get("argv"):
-        parts.append(f"<p>{escaped(_('The server was started by'))}</p><pre>{escaped(' '.join(map(str, argv)))}</pre>")
+        started = _("The server was started by")
+        parts.append(f"<p>{escaped(started)}</p><pre>{escaped(' '.join(map(str, argv)))}</pre>")
     everything = json.dumps(result_json(run), ensure_ascii=False, indent=1)
     summary = escaped(_("Everything, as JSON"))
     parts.append(f"<details><summary>{summary}</summary><pre>{escaped(everything)}</pre></details>")

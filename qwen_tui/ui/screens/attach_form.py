@@ -63,7 +63,8 @@ class AttachForm(ModalScreen[Sequence[Attachment] | None], inherit_bindings=Fals
         self._look()
 
     def _show(self) -> None:
-        lines = [f"{item.name} · {format_bytes(item.size)} · {item.media_type or _('text')}" for item in self._attached]
+        text = _("text")
+        lines = [f"{item.name} · {format_bytes(item.size)} · {item.media_type or text}" for item in self._attached]
         self.query_one("#attached", Prose).update(Content(plain("\n".join(lines) or _("Nothing yet"))))
 
     def _say(self, text: str, colour: str = "$text-error") -> None:
