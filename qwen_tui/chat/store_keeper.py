@@ -34,7 +34,8 @@ class ConversationKeeper:
         self._watched = session.conversation
         self._left: list[Conversation] = []  # no longer shown, and perhaps not saved to their end
         self._saved: dict[str, tuple[object, ...]] = {}  # a turn's id → what of it is on disk
-        self._pieces: dict[str, tuple[int, int]] = {}  # an open reply's id → how much text, and reasoning, is on disk
+        #: An open reply's id → how much text and reasoning is on disk, and of which revision of it.
+        self._pieces: dict[str, tuple[int, int, int]] = {}
         self._unsubscribe = session.subscribe(self._changed)
 
     def known(self, conversation: Conversation) -> None:
@@ -90,36 +91,38 @@ class ConversationKeeper:
             self._failing = False
 
     async def _save_changes(self, conversation: Conversation) -> None:
-        open_reply = conversation.open_reply
-        # Tool calls have no pieces: a reply with some is saved whole every time.
-        if open_reply is not None and open_reply.id in self._pieces and not open_reply.tool_calls:
-            await self._append(open_reply)
+        turns = (*conversation.turns, *conversation.others)
+        open_turns = [turn for turn in turns if turn.state.is_open]  # several, where several answers were asked for
+        if open_turns and all(self._only_grew(turn) for turn in open_turns):
+            for turn in open_turns:
+                await self._append(turn)
             return
         head = _head(conversation)
-        marks = {turn.id: _mark(turn) for turn in (*conversation.turns, *conversation.others)}
-        changed = [
-            turn for turn in (*conversation.turns, *conversation.others) if self._saved.get(turn.id) != marks[turn.id]
-        ]
+        marks = {turn.id: _mark(turn) for turn in turns}
+        changed = [turn for turn in turns if self._saved.get(turn.id) != marks[turn.id]]
         if not changed and self._saved.get(conversation.id) == head:
             return
-        sizes = (len(open_reply.text), len(open_reply.reasoning)) if open_reply else (0, 0)
+        sizes = {turn.id: (len(turn.text), len(turn.reasoning), turn.revision) for turn in open_turns}
         what = snapshot(conversation, changed)
         await asyncio.to_thread(self._store.save, what)
         self._saved.update({turn.id: marks[turn.id] for turn in changed})
         self._saved[conversation.id] = head
         for turn in changed:
             self._pieces.pop(turn.id, None)
-        if open_reply is not None:
-            self._pieces[open_reply.id] = sizes
+        self._pieces |= sizes
         if self.on_saved is not None:
             self.on_saved()
 
+    def _only_grew(self, turn: Turn) -> bool:
+        """Whether what came since the last saving is more at the end. Tool calls have no pieces."""
+        return turn.id in self._pieces and self._pieces[turn.id][2] == turn.revision and not turn.tool_calls
+
     async def _append(self, reply: Turn) -> None:
-        text, reasoning = self._pieces[reply.id]
+        text, reasoning, revision = self._pieces[reply.id]
         new_text, new_reasoning = reply.text[text:], reply.reasoning[reasoning:]
         if new_text or new_reasoning:
             await asyncio.to_thread(self._store.append, reply.id, new_text, new_reasoning)
-            self._pieces[reply.id] = (text + len(new_text), reasoning + len(new_reasoning))
+            self._pieces[reply.id] = (text + len(new_text), reasoning + len(new_reasoning), revision)
 
 
 def _mark(turn: Turn) -> tuple[object, ...]:

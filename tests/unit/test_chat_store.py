@@ -22,7 +22,7 @@ from qwen_tui.chat.store_keeper import ConversationKeeper
 from qwen_tui.errors import ChatError, QwenTuiError, UsageError
 from qwen_tui.paths import Paths
 from tests.conftest import until
-from tests.fakes.openai_server import DONE, HANG, RESET, FakeOpenAI, finish, reasoning, tokens
+from tests.fakes.openai_server import DONE, HANG, RESET, FakeOpenAI, event, finish, reasoning, tokens
 
 FIGURES = ReplyFigures(0.1, 0.5, 30.0, 5, 12, "stop", 12)
 
@@ -221,6 +221,46 @@ async def test_a_reply_is_on_disk_while_it_streams(store: ConversationStore, pat
     with sqlite3.connect(store.file) as raw:
         assert raw.execute("SELECT count(*) FROM pieces").fetchone() == (0,)
     raw.close()
+
+
+async def test_an_answer_after_thinking_that_nothing_opened_is_on_disk_while_it_streams(
+    store: ConversationStore, paths: Paths
+) -> None:
+    session = ChatSession()
+    keeper = ConversationKeeper(session, store)
+    other = ConversationStore(paths)
+    async with FakeOpenAI(["a long thought ", 0.3, "ends</think>", "The answer", HANG]) as server:
+        session.send(Target(server.base_url, "m"), "?")
+
+        def on_disk() -> tuple[str, str]:
+            reply = other.load(session.conversation.id).turns[-1] if other.list() else Turn("user")
+            return reply.reasoning, reply.text
+
+        await until(lambda: on_disk() == ("", "a long thought "))
+        await until(lambda: on_disk() == ("a long thought ends", "The answer"))
+        await session.close()
+        await keeper.close()
+
+
+async def test_each_of_several_answers_is_on_disk_while_they_stream(store: ConversationStore, paths: Paths) -> None:
+    session = ChatSession()
+    keeper = ConversationKeeper(session, store)
+    other = ConversationStore(paths)
+
+    def both(*texts: str) -> bytes:
+        choices = [{"index": index, "delta": {"content": text}} for index, text in enumerate(texts)]
+        return event({"choices": choices})
+
+    async with FakeOpenAI([both("one", "two"), 0.3, both(" more", " again"), HANG]) as server:
+        session.send(Target(server.base_url, "m"), "?")
+
+        def on_disk() -> set[str]:
+            found = other.load(session.conversation.id) if other.list() else Conversation()
+            return {turn.text for turn in (*found.turns, *found.others)}
+
+        await until(lambda: on_disk() == {"?", "one more", "two again"})
+        await session.close()
+        await keeper.close()
 
 
 KILLED = """
