@@ -29,6 +29,10 @@ class ReplyDetails(Dialog):
 class ChatBeside(ChatTurns):
     """The part of the Chat room with dialogs of its own; all act on the turn under the cursor, or on the last."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._results: dict[str, Sequence[str]] = {}  # a reply's id → results of its calls, typed and not yet sent
+
     def beside_text(self) -> str:
         """For the prompt's title: what goes with the next message."""
         parts = []
@@ -65,6 +69,7 @@ class ChatBeside(ChatTurns):
         answered = {said.tool_call_id: said.text for said in conversation.turns if said.tool_call_id}
 
         def entered(results: Sequence[str] | None) -> None:
+            self._results[turn.id] = form.typed if results is None else results
             if results is None:
                 return
             try:
@@ -72,9 +77,11 @@ class ChatBeside(ChatTurns):
             except QwenTuiError as error:
                 self._refuse(error)
             else:
+                del self._results[turn.id]
                 self._follow_end()
 
-        form = AnswerForm(turn.tool_calls, [answered.get(call.id, "") for call in turn.tool_calls])
+        typed = self._results.get(turn.id) or [answered.get(call.id, "") for call in turn.tool_calls]
+        form = AnswerForm(turn.tool_calls, typed)
         self.app.push_screen(form, entered)
 
     # Files

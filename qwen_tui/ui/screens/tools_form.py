@@ -124,6 +124,7 @@ class AnswerForm(ModalScreen[Sequence[str] | None], inherit_bindings=False):
         super().__init__()
         self._calls = calls
         self._results = results
+        self.typed: Sequence[str] = results  # what stood in the fields when it was cancelled
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):
@@ -152,6 +153,7 @@ class AnswerForm(ModalScreen[Sequence[str] | None], inherit_bindings=False):
         self.dismiss(results)
 
     def action_cancel(self) -> None:
+        self.typed = [area.text for area in self.query(TextArea)]
         self.dismiss(None)
 
 
