@@ -16,6 +16,7 @@ from pathlib import Path
 from qwen_tui.engine.find import find_engine
 from qwen_tui.models import demo_model
 from qwen_tui.paths import Paths, write_private
+from qwen_tui.server.launch import free_port
 from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent
@@ -114,7 +115,7 @@ def main() -> None:
         write_private(home / "config" / "qwen-tui" / "settings.toml", f'engine = "{engine.python}"\n')
         serve = [
             str(PROGRAM), "serve", str(model), "--name", "SmolLM2", "--served-model-name", MODEL,
-            "--max-model-len", "2048", "--", "--enforce-eager",
+            "--port", str(free_port()), "--max-model-len", "2048", "--", "--enforce-eager",
         ]  # fmt: skip
         inherited = {**os.environ, **environment}
         try:
