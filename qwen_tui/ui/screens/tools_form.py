@@ -140,6 +140,7 @@ class AnswerForm(ModalScreen[Sequence[str] | None], inherit_bindings=False):
     def on_mount(self) -> None:
         for area in self.query(TextArea):
             area.cursor_blink = False
+            area.move_cursor(area.document.end)
 
     def action_keep(self) -> None:
         results = [area.text for area in self.query(TextArea)]
