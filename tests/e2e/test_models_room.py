@@ -70,7 +70,7 @@ def serve(terminal: Terminal) -> None:
     terminal.type("VLLM_CPU_KVCACHE_SPACE=1")
     terminal.wait_for("Environment +VLLM_CPU_KVCACHE_SPACE=1 ")
     terminal.press("ctrl+s")
-    if "Plan of" in terminal.wait_for("starting Python|Plan of", 30)[0]:
+    if "Plan of" in terminal.wait_for("starting Python|Plan of", 90)[0]:
         terminal.press("enter")  # a machine short of memory is warned of it
     terminal.wait_for(r"● SmolLM2-135M-Instruct +ready", 240)
 

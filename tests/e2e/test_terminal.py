@@ -53,7 +53,7 @@ def test_start_chat_leave_reopen_stop(engine: Engine, demo_model: Path, tmp_path
             fill(terminal, str(port), "1024", "", "--enforce-eager")
             terminal.wait_for("--max-model-len 1024 --enforce-eager")
             terminal.press("ctrl+s")
-            if "Plan of" in terminal.wait_for("starting Python|Plan of", 30)[0]:
+            if "Plan of" in terminal.wait_for("starting Python|Plan of", 90)[0]:
                 terminal.press("enter")  # a machine short of memory is warned of it
             terminal.wait_for("loading weights|starting the engine", 120)
             terminal.wait_for(r"● one +ready", 240)
