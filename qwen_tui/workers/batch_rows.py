@@ -184,12 +184,13 @@ def _opened(path: str) -> BinaryIO:
     """The file, at its beginning. Raises InputError for what can't be read twice (a pipe) or without an end."""
     try:
         # Without O_NONBLOCK a named pipe that nobody writes to would hold this up for ever.
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise InputError("unreadable", str(error)) from None
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise InputError("no_file", path)
+    file = os.fdopen(descriptor, "rb")
     if file.read(2) in (b"\xff\xfe", b"\xfe\xff"):
         file.close()
         raise InputError("utf16")

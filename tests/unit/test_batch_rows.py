@@ -105,7 +105,12 @@ def test_a_csv_file_is_counted_in_rows_and_not_in_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["in.txt", "in.csv"])
 def test_what_can_not_be_read_twice_is_no_input(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)
-    for look in (lambda: read_input(tmp_path / name), lambda: preview(str(tmp_path / name))):
+    (tmp_path / "folder").mkdir()
+    for look in (
+        lambda: read_input(tmp_path / name),
+        lambda: preview(str(tmp_path / name)),
+        lambda: read_input(tmp_path / "folder"),
+    ):
         with pytest.raises(UsageError, match="no ordinary file"):
             look()
 
