@@ -44,6 +44,11 @@ def harmless(text: str) -> str:
     return _HARMFUL.sub(_replacement, text)
 
 
+def pasted(text: str) -> str:
+    """What came out of a clipboard, harmless, with its line ends as newlines: a terminal sends them as returns."""
+    return harmless(text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 def encodable(text: str) -> str:
     """`text` with half surrogates replaced, so that it can be sent and stored as UTF-8; else as it is."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -17,6 +17,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widget import Widget
 
+from qwen_tui.chat.harmless import pasted
+
 #: Seconds after which a key counts as handled whatever became of it, and between two looks whether its widget is gone.
 LONGEST_WAY = 2.0
 LOOK_INTERVAL = 0.1
@@ -71,6 +73,8 @@ class KeysInOrder(App[None]):
 
     async def _hand_on(self, event: events.Key | events.Paste) -> None:
         """Start `event` on its way."""
+        if isinstance(event, events.Paste):
+            event.text = pasted(event.text)  # a field draws what stands in it, escape sequences too
         self._key_number += 1
         self._key_screen = self.screen
         self._key_target = target = self.focused or self.screen

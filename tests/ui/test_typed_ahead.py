@@ -24,9 +24,9 @@ def fields(app: App[None]) -> list[str]:
 
 async def test_a_form_is_opened_and_filled_in_one_burst(services: Services) -> None:
     async with running(services, size=(100, 30)) as (app, pilot):
-        arrive(app, "n", *"qwen", "tab", *"one", "tab", "<pasted>", "shift+tab", *"s")
+        arrive(app, "n", *"qwen", "tab", *"one", "tab", "<pas\x1b]52;c;\x07ted>\rx", "shift+tab", *"s")
         await wait_until(pilot, lambda: len(fields(app)) > 2 and fields(app)[1] == "ones")
-        assert fields(app)[:3] == ["qwen", "ones", "<pasted>"]
+        assert fields(app)[:3] == ["qwen", "ones", "<pas␛]52;c;␇ted>"]
 
 
 async def test_a_widget_that_goes_away_with_a_key_does_not_hold_up_the_next(services: Services) -> None:

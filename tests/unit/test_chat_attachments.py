@@ -83,6 +83,9 @@ def test_paths_complete_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert common(completions("~/n")) == "~/not"
     assert completions("~/.h") == ["~/.hidden"]
     assert completions("~/notes.t") == ["~/notes.txt"]
+    for name in ("evil\x1b]52;c;aGk=\x07", "evil\nline", "evil\u202etxt", "evil\udcff"):
+        (tmp_path / name).touch()
+    assert not completions("~/evil")
     assert completions(f"{tmp_path}/none/") == ()
     assert not completions("\0")
     assert common(()) == ""

@@ -44,7 +44,6 @@ class AttachForm(ModalScreen[Sequence[Attachment] | None], inherit_bindings=Fals
         super().__init__()
         self._attached = list(attached)
         self._found: Sequence[str] = ()
-        self._looking = ""
 
     def compose(self) -> ComposeResult:
         with Vertical(id="dialog"):

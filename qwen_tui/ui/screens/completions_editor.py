@@ -11,7 +11,7 @@ from textual.widgets import TextArea
 from textual.widgets.text_area import Edit, EditResult
 
 from qwen_tui.chat.completions_session import Draft, joined, shifted
-from qwen_tui.chat.harmless import harmless
+from qwen_tui.chat.harmless import pasted
 from qwen_tui.i18n import N_
 from qwen_tui.ui.rooms import DO
 
@@ -102,8 +102,7 @@ class CompletionEditor(TextArea):
         event.prevent_default()
         event.stop()
         if not self.read_only:
-            text = harmless(event.text.replace("\r\n", "\n").replace("\r", "\n"))
-            result = self.replace(text, *self.selection, maintain_selection_offset=False)
+            result = self.replace(pasted(event.text), *self.selection, maintain_selection_offset=False)
             self.move_cursor(result.end_location)
 
     # Drawing

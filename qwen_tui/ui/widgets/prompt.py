@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
 
-from qwen_tui.chat.harmless import harmless
+from qwen_tui.chat.harmless import harmless, pasted
 from qwen_tui.chat.history import PromptHistory
 from qwen_tui.i18n import N_
 from qwen_tui.ui.rooms import DO
@@ -88,7 +88,7 @@ class Prompt(TextArea):
     async def on_paste(self, event: events.Paste) -> None:
         event.prevent_default()
         event.stop()
-        self._put(harmless(event.text.replace("\r\n", "\n").replace("\r", "\n")))
+        self._put(pasted(event.text))
 
     def action_cursor_up(self, select: bool = False) -> None:
         if select or not self.cursor_at_first_line:
