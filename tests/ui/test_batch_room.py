@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from qwen_tui.batch.state import BatchStatus
+from qwen_tui.engine.find import Engine
+from qwen_tui.errors import UsageError
 from qwen_tui.server.spec import ServerSpec
+from qwen_tui.ui.screens import batch_form
 from qwen_tui.ui.screens.batch import BatchScreen, ResultDialog
 from qwen_tui.ui.screens.batch_form import BatchForm
 from qwen_tui.ui.services import Services
@@ -68,3 +74,24 @@ async def test_a_batch_from_the_form_to_its_export(services: Services, tmp_path:
             await pilot.press("d", "y")
             await wait_until(pilot, lambda: "No batch yet" in shown(app))
     assert len([json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]) == 2
+
+
+async def test_what_the_plan_is_against_can_be_started_all_the_same(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tried(*_given: Any) -> None:
+        raise UsageError("it was tried")
+
+    monkeypatch.setattr(batch_form, "offline_problems", lambda *_given: [SimpleNamespace(text="no room", remedy="")])
+    monkeypatch.setattr(services, "find_engine", lambda *_given: Engine(Path("python"), "1", "cpu", "option"))
+    monkeypatch.setattr(services.batches, "start", tried)
+    (tmp_path / "in.txt").write_text("prompt\n")
+    async with running(services, "batch") as (app, pilot):
+        await pilot.press("n")
+        await wait_until(pilot, lambda: isinstance(app.screen, BatchForm))
+        for field, text in (("model", "some/model"), ("input", str(tmp_path / "in.txt"))):
+            app.screen.query_one(f"#field-{field}").value = text  # type: ignore[attr-defined]
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: "It would fail: no room" in shown(app))
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: "it was tried" in shown(app))

@@ -28,7 +28,7 @@ from qwen_tui.server.profiles import MODELSCOPE
 from qwen_tui.server.status import ServerState
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.server_form_view import FormSwitch
-from qwen_tui.ui.text import one_line, plain
+from qwen_tui.ui.text import cut_middle, one_line, plain
 from qwen_tui.ui.widgets.key_bar import KeyBar
 from qwen_tui.ui.widgets.model_part import QuietInput
 from qwen_tui.ui.widgets.prose import Prose
@@ -74,6 +74,8 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
         self._is_edit = as_it_was and before is not None
         self._pause: Timer | None = None
         self._starting = False
+        #: The order that was refused last, for what the plan says of it.
+        self._told: BatchOrder | None = None
 
     @property
     def _qwen(self) -> QwenApp:
@@ -198,8 +200,11 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
                 problems = await asyncio.to_thread(
                     offline_problems, order.model, order.arguments, order.env, engine, services.paths
                 )
-                if problems:
-                    raise UsageError(_("It would fail: {text}").format(text=problems[0].text), "", problems[0].remedy)
+                # The same order once more, after what is against it was told, is meant.
+                if problems and order != self._told:
+                    self._told = order
+                    hint = "\n".join(filter(None, (problems[0].remedy, _("Start it once more, and it is tried"))))
+                    raise UsageError(_("It would fail: {text}").format(text=problems[0].text), "", hint)
             state = await services.batches.start(order, engine)
         except QwenTuiError as error:
             self._say(str(error))
@@ -294,12 +299,15 @@ def _fields(values: dict[str, Any], *, is_server: bool) -> dict[str, Any]:
 
 
 def _preview_words(found: Preview) -> Content:
-    """The first prompts, and how many rows are none."""
+    """How many rows there are, how many are none, and the first prompts."""
     count = f"{found.looked_at:,}" if found.is_whole else _("more than {n}").format(n=f"{found.looked_at:,}")
     lines = [Content.styled(_("Rows: {n}").format(n=count), "bold")]
-    lines += [Content.styled(f"  {one_line(prompt[:300])[:90]}", "$foreground-muted") for prompt in found.first]
     for code, number in found.bad.items():
         words = _("{n} × {reason}, the first in line {line}")
         text = words.format(n=f"{number:,}", reason=row_words(code), line=found.first_bad[code])
         lines.append(Content.styled(text, "$text-warning"))
+    # Last: on a small screen it is these that there is no room for.
+    lines += [
+        Content.styled("  " + cut_middle(one_line(prompt[:300]), 70), "$foreground-muted") for prompt in found.first
+    ]
     return Content("\n").join(lines)
