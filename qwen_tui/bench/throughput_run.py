@@ -133,6 +133,9 @@ class Comparison:
                     elif message.get("kind") == "result":
                         found = message
         except WorkerError as error:
+            if error.title == "DataSetError":
+                hint = _("It is ShareGPT's JSON, or has a prompt, or messages, as JSON in each line")
+                raise BenchError(_("{file} is no data set").format(file=work.dataset), error.why, hint) from None
             failure = await asyncio.to_thread(self._failure, error, log)
             raise BenchError(_("The prompts could not be made"), _joined(failure), failure.hint) from None
         if found is None:

@@ -32,6 +32,10 @@ PACKAGES = ("torch", "transformers", "vllm", "mii")
 Prompt = tuple[list[int], int]
 
 
+class DataSetError(ValueError):
+    """The data set has no prompts in it, or something else."""
+
+
 def main(request: dict[str, Any]) -> dict[str, Any]:
     packages = {name: importlib.util.find_spec(name) is not None for name in PACKAGES}
     if not packages["transformers"]:
@@ -87,12 +91,12 @@ def versions() -> dict[str, str]:
 
 
 def prompts_of(request: dict[str, Any], tokenizer: Any) -> tuple[list[list[Prompt]], list[Prompt]]:
-    """The prompts of each round, and the warm-up's. Raises ValueError for a file without any."""
+    """The prompts of each round, and the warm-up's. Raises DataSetError for a file without any."""
     count, warmups = request["prompts"], request["warmups"]
     if request["dataset"]:
         known = from_file(Path(request["dataset"]), tokenizer, request["output_len"], random.Random(request["seed"]))
         if not known:
-            raise ValueError(f"There is no prompt of a fitting length in {request['dataset']}")
+            raise DataSetError(f"There is no prompt of a fitting length in {request['dataset']}")
         known = (known * (count // len(known) + 1))[:count]
         return [known] * request["rounds"], (known * (warmups // len(known) + 1))[:warmups]
     usable = usable_ids(tokenizer)
@@ -114,7 +118,10 @@ def usable_ids(tokenizer: Any) -> list[int]:
 
 def from_file(file: Path, tokenizer: Any, output_len: int, chance: random.Random) -> list[Prompt]:
     """ShareGPT's JSON, filtered as vLLM's script does, or JSON lines with a prompt, or messages, each."""
-    text = file.read_text(encoding="utf-8-sig")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataSetError(f"{file}: {error}") from None
     try:
         entries = json.loads(text)
     except ValueError:
@@ -123,7 +130,7 @@ def from_file(file: Path, tokenizer: Any, output_len: int, chance: random.Random
         chance.shuffle(entries)
         return [prompt for entry in entries if (prompt := from_sharegpt(entry, tokenizer, output_len))]
     return [
-        from_line(number, json.loads(line), tokenizer, output_len)
+        from_line(number, line, tokenizer, output_len)
         for number, line in enumerate(text.split("\n"), 1)
         if line.strip()
     ]
@@ -144,8 +151,12 @@ def from_sharegpt(entry: Any, tokenizer: Any, output_len: int) -> Prompt | None:
     return ids, length
 
 
-def from_line(number: int, entry: Any, tokenizer: Any, output_len: int) -> Prompt:
-    """Raises ValueError naming the line."""
+def from_line(number: int, line: str, tokenizer: Any, output_len: int) -> Prompt:
+    """Raises DataSetError naming the line."""
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise DataSetError(f"line {number} is not JSON: {error}") from None
     body = entry["body"] if isinstance(entry, dict) and isinstance(entry.get("body"), dict) else entry
     fields = body if isinstance(body, dict) else {"prompt": body}
     told = fields.get("output_tokens", fields.get("max_completion_tokens", fields.get("max_tokens", 0)))
@@ -156,7 +167,7 @@ def from_line(number: int, entry: Any, tokenizer: Any, output_len: int) -> Promp
         return plain_ids(tokenizer(text, add_special_tokens=False).input_ids), length
     if isinstance(prompt, str) and prompt:
         return plain_ids(tokenizer(prompt).input_ids), length
-    raise ValueError(f"line {number} has neither a prompt nor messages")
+    raise DataSetError(f"line {number} has neither a prompt nor messages")
 
 
 def plain_ids(ids: Any) -> list[int]:

@@ -148,6 +148,11 @@ async def test_prompts_that_cannot_be_made_end_it(paths: Paths, saw: Path, tmp_p
     with pytest.raises(BenchError) as told:
         await Comparison(paths, Work("model", dataset=str(data)), PYTHON).run()
     assert "no prompt" in told.value.why
+    for content, why in ((b'"a"\n{"b": [\n', "line 2 is not JSON"), (b"\xff\xfe", "utf-8")):
+        data.write_bytes(content)
+        with pytest.raises(BenchError, match="is no data set") as told:
+            await Comparison(paths, Work("model", dataset=str(data)), PYTHON, explain=explain).run()
+        assert why in told.value.why
 
 
 def test_batches_are_packed_as_the_old_script_packs_them(monkeypatch: pytest.MonkeyPatch) -> None:
