@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 from qwen_tui.paths import Paths
 from qwen_tui.server.service import Servers
 from qwen_tui.settings import Settings
@@ -14,5 +17,19 @@ def run_app(paths: Paths, settings: Settings, room: str = "servers", server: str
     app = QwenApp(Services(paths, settings, Servers(paths)), room=room)
     if server:
         app.choose(server)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: hung_up(app))
     app.run()
     return app.return_code or 0
+
+
+def hung_up(app: QwenApp) -> None:
+    """The connection is gone: what was typed and not sent is kept; then this process ends as it would have."""
+    from qwen_tui.ui.widgets.prompt import Prompt
+
+    try:
+        for room in app.rooms.values():
+            for prompt in room.query(Prompt):
+                prompt.keep_draft()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGHUP)

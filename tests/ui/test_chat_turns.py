@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pytest
+
 from qwen_tui.chat.history import PromptHistory
+from qwen_tui.ui.run import hung_up
 from qwen_tui.ui.services import Services
 from tests.fakes.openai_server import DONE, Step, finish
 from tests.ui.test_chat_room import chatting
@@ -43,7 +49,7 @@ async def test_what_is_done_is_done_to_the_turn_under_the_cursor(services: Servi
         assert transcript.chosen is None
 
 
-async def test_what_was_typed_is_never_lost(services: Services) -> None:
+async def test_what_was_typed_is_never_lost(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting(services, *SAID) as room:
         await room.say("one")
         await room.settled()
@@ -56,5 +62,11 @@ async def test_what_was_typed_is_never_lost(services: Services) -> None:
         assert room.prompt.text == "one, and more"
         await room.pilot.press("up")
         assert room.prompt.text == "a draft"
+        room.prompt.text = "the connection broke"
+        ended: list[tuple[int, int]] = []
+        monkeypatch.setattr(os, "kill", lambda *arguments: ended.append(arguments))
+        hung_up(room.app)
+        assert ended == [(os.getpid(), signal.SIGHUP)]
+        assert PromptHistory(services.paths).entries[-1] == "the connection broke"
         room.prompt.text = "not sent"
     assert PromptHistory(services.paths).entries[-1] == "not sent"

@@ -47,9 +47,13 @@ class Prompt(TextArea):
         self._history = history
         self.cursor_blink = False  # nothing moves that means nothing, and every blink crosses the SSH connection
 
-    def on_unmount(self) -> None:
+    def keep_draft(self) -> None:
+        """The program ends: what was not sent can be recalled in the next run."""
         if self.text.strip():
-            self._history.add(self.text)  # the program ends: what was not sent can be recalled in the next run
+            self._history.add(self.text)
+
+    def on_unmount(self) -> None:
+        self.keep_draft()
 
     def write(self, text: str) -> None:
         """Put a text into the field, with the cursor after it; what stood there can be recalled."""
