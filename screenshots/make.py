@@ -16,7 +16,7 @@ from qwen_tui.models import demo_model
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
-from screenshots import chatting, models
+from screenshots import chatting, models, offline
 from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent
@@ -119,6 +119,7 @@ def main() -> None:
         finally:
             asyncio.run(stop_all(paths))
     models.main()
+    offline.main()
 
 
 async def stop_all(paths: Paths) -> None:
