@@ -16,7 +16,7 @@ from qwen_tui.models import demo_model
 from qwen_tui.paths import Paths, write_private
 from qwen_tui.server.launch import free_port
 from qwen_tui.server.service import Servers
-from screenshots import chatting, models, offline
+from screenshots import benching, chatting, models, offline
 from tests.terminal import Terminal
 
 FOLDER = Path(__file__).parent
@@ -115,6 +115,7 @@ def main() -> None:
             # Each with conversations of its own, and none of whoever makes the pictures.
             english({**environment, "XDG_DATA_HOME": str(home / "english")}, model, free_port())
             chatting.pictures({**environment, "XDG_DATA_HOME": str(home / "chatting")})
+            benching.pictures({**environment, "XDG_DATA_HOME": str(home / "benching")})
             chinese({**environment, "XDG_DATA_HOME": str(home / "chinese")})
         finally:
             asyncio.run(stop_all(paths))
