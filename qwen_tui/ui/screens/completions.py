@@ -85,7 +85,7 @@ class CompletionsScreen(CountsTokens):
         keeper.on_problem = self._refuse
         self._unsubscribe = self.session.subscribe(self._changed)
         self._draw()
-        self.editor.focus()
+        self.set_focus(self.editor)  # at once: the next letter may be waiting
         self.run_worker(keeper.restore(), group="restore")
 
     def on_unmount(self) -> None:
