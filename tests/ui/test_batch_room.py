@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from qwen_tui.batch.state import BatchStatus
+from qwen_tui.batch.order import BatchOrder
+from qwen_tui.batch.state import BatchState, BatchStatus
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import UsageError
 from qwen_tui.server.spec import ServerSpec
@@ -79,7 +81,10 @@ async def test_a_batch_from_the_form_to_its_export(services: Services, tmp_path:
 async def test_what_the_plan_is_against_can_be_started_all_the_same(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tried(*_given: Any) -> None:
+    tried_with: list[BatchOrder] = []
+
+    def tried(order: BatchOrder, _engine: Engine) -> None:
+        tried_with.append(order)
         raise UsageError("it was tried")
 
     monkeypatch.setattr(batch_form, "offline_problems", lambda *_given: [SimpleNamespace(text="no room", remedy="")])
@@ -95,3 +100,16 @@ async def test_what_the_plan_is_against_can_be_started_all_the_same(
         await wait_until(pilot, lambda: "It would fail: no room" in shown(app))
         await pilot.press("ctrl+s")
         await wait_until(pilot, lambda: "it was tried" in shown(app))
+        await pilot.press("escape")
+        # Edited, a batch keeps what the form has no field for.
+        first = replace(tried_with[0], format="openai", system="Be brief.", lora=str(tmp_path), chat=True)
+        before = BatchState("id", tmp_path, first.to_json(), BatchStatus.DONE)
+        await wait_until(pilot, lambda: isinstance(app.screen, BatchScreen))
+        form = BatchForm(before, as_it_was=True)
+        app.push_screen(form)
+        await wait_until(pilot, lambda: app.screen is form and bool(form.query("#field-input")))
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: "It would fail: no room" in shown(app))
+        await pilot.press("ctrl+s")
+        await wait_until(pilot, lambda: len(tried_with) == 2)
+    assert tried_with[1].fingerprint() == first.fingerprint()

@@ -139,7 +139,10 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
             "column": order["input"]["column"],
             "output": order["output"],
             "sampling": shlex.join(sampling),
-            "arguments": shlex.join(order["arguments"][2:]),
+            # Of an adapter's argument the order itself takes care.
+            "arguments": shlex.join(
+                word for word in order["arguments"][2:] if not (order.get("lora") and word == "--enable-lora")
+            ),
         }
 
     def _value(self, field: str) -> str:
@@ -230,7 +233,9 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
         """What the fields ask for. Raises UsageError."""
         model = server[1] if server is not None else _model(self._value("model"))
         path, batches = self._value("input"), self._qwen.services.batches
-        given = read_input(Path(path), "", self._value("column")) if path else batches.typed_input(self._typed)
+        kept = self._before.order if self._is_edit and self._before is not None else {}
+        kind = kept["input"]["kind"] if kept and path == kept["input"]["path"] else ""
+        given = read_input(Path(path), kind, self._value("column")) if path else batches.typed_input(self._typed)
         output = self._value("output")
         if not output:
             folder = given.path.parent
@@ -245,6 +250,11 @@ class BatchForm(ModalScreen[str | None], inherit_bindings=False):
             input=given,
             output=Path(output),
             sampling=_fields(sampling, is_server=server is not None),
+            # What the form has no field for stays as it was.
+            format=kept.get("format", "rows"),
+            system=kept.get("system", ""),
+            chat_template=kept.get("chat_template", ""),
+            lora=kept.get("lora", "") if server is None else "",
             chat=self.query_one("#chat", Checkbox).value,
             arguments=() if server is not None else words,
             env={MODELSCOPE: "True"} if server is None and self.query_one("#modelscope", Checkbox).value else {},
