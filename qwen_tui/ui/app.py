@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -275,6 +276,14 @@ class QwenApp(KeysInOrder, inherit_bindings=False):
 
     def warn(self, text: str) -> None:
         self.notify(text, severity="warning", timeout=10, markup=False)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy, and through tmux, which by itself keeps it from the terminal."""
+        super().copy_to_clipboard(text)
+        if os.environ.get("TMUX"):
+            from qwen_tui.ui.copying import copy_in_tmux
+
+            self.run_worker(copy_in_tmux(text), group="copying", exit_on_error=False)
 
     def report(self, error: BaseException) -> None:
         """Show what went wrong; what was not expected also goes to the log."""

@@ -24,12 +24,14 @@ async def copy_text(app: App[Any], text: str) -> str:
     loaded into its own buffer, so that is done too, and prefix ] pastes it in any case.
     """
     text = encodable(text)
-    app.copy_to_clipboard(text)
     notes = []
     if os.environ.get("TMUX"):
-        notes.append(await _copy_in_tmux(text))
-    elif os.environ.get("TERM", "").startswith(("tmux", "screen")):
-        notes.append(_("If nothing arrives: tmux passes it on after `tmux set -g set-clipboard on`"))
+        App.copy_to_clipboard(app, text)  # not the app's own, which would load tmux's buffer too
+        notes.append(await copy_in_tmux(text))
+    else:
+        app.copy_to_clipboard(text)
+        if os.environ.get("TERM", "").startswith(("tmux", "screen")):
+            notes.append(_("If nothing arrives: tmux passes it on after `tmux set -g set-clipboard on`"))
     if len(text.encode()) > MOST_COPIED:
         notes.append(
             _("Many terminals refuse more than {size} without a word: o writes it to a file").format(
@@ -46,7 +48,7 @@ async def copy_and_tell(app: App[Any], text: str) -> None:
     app.notify("\n".join(filter(None, (copied, note))), timeout=10 if note else 3, markup=False)
 
 
-async def _copy_in_tmux(text: str) -> str:
+async def copy_in_tmux(text: str) -> str:
     """Load it into tmux's buffer, which goes on to the terminal; what is to be said if it does not."""
     loaded = await _tmux("load-buffer", "-w", "-", given=text)
     if loaded is None:  # before tmux 3.2 there is no -w

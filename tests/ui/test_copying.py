@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from textual.app import App
 
 from qwen_tui.ui.copying import MOST_COPIED, copy_text
 from qwen_tui.ui.screens.copy_form import code_blocks
+from qwen_tui.ui.services import Services
 
-
-class Clipboard:
-    """What of an app is needed."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def copy_to_clipboard(self, text: str) -> None:
-        self.text = text
+from .conftest import running, wait_until
 
 
 @pytest.fixture
@@ -44,9 +36,9 @@ esac
 
 async def copied(text: str) -> tuple[str, str]:
     """What the terminal got, and what is said."""
-    clipboard = Clipboard()
-    note = await copy_text(cast(App[Any], clipboard), text)
-    return clipboard.text, note
+    app: App[None] = App()
+    note = await copy_text(app, text)
+    return app.clipboard, note
 
 
 async def test_in_tmux_its_own_buffer_is_loaded(tmux: Path) -> None:
@@ -57,6 +49,13 @@ async def test_in_tmux_its_own_buffer_is_loaded(tmux: Path) -> None:
     assert (tmux / "loaded").read_text() == "again"
     (tmux / "setting").write_text("off\n")
     assert "set -g set-clipboard on" in (await copied("x"))[1]
+
+
+async def test_whatever_room_copies_goes_through_tmux(services: Services, tmux: Path) -> None:
+    async with running(services) as (app, pilot):
+        app.copy_to_clipboard("qwen-tui serve")
+        await wait_until(pilot, lambda: (tmux / "loaded").exists() and (tmux / "loaded").read_text() != "")
+    assert (tmux / "loaded").read_text() == "qwen-tui serve"
 
 
 async def test_what_may_not_arrive_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
