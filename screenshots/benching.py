@@ -32,10 +32,8 @@ def compare(terminal: Terminal) -> None:
     """The two runs that are there, marked."""
     terminal.press("b")
     terminal.wait_for("×4[^×]*×4")
-    for _run in range(2):
+    for _run in range(2):  # it goes on to the next
         terminal.child.send(" ")
-        terminal.read(0.5)
-        terminal.press("down")
         terminal.read(0.5)
     terminal.wait_for("difference")
     save(terminal, "bench-compare-en")
