@@ -5,6 +5,7 @@ Nothing here creates a folder at import; `private_folder` does, when something i
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -82,6 +83,21 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds `file`'s lock (flock)."""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def nearest_existing(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 from qwen_tui.batch.words import job_words
 from qwen_tui.i18n import N_, _
+from qwen_tui.paths import is_locked
 from qwen_tui.progress import Progress, RateMeter
 
 #: Seconds after which a batch that has no keeper yet was not started at all.
@@ -157,17 +157,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def is_held(folder: Path) -> bool:
     """Whether a keeper stands over the batch."""
-    try:
-        descriptor = os.open(folder / "keeper.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return is_locked(folder / "keeper.lock")
 
 
 def read_state(folder: Path) -> BatchState | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from qwen_tui.chat.conversation import Conversation, Turn
 from qwen_tui.chat.events import ReplyFigures, Sampling, Target
+from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.chat.store import ConversationStore
 from qwen_tui.chat.store_keeper import ConversationKeeper
@@ -57,7 +57,7 @@ class Side:
         return reply.figures
 
 
-class Comparison:
+class Comparison(Listened):
     """Two sides that go on from one conversation. It lasts while the program runs; `begin` and `end` frame its use.
 
     Whatever was asked is kept as it comes, in that same conversation: its questions once, each answer as a branch.
@@ -65,22 +65,12 @@ class Comparison:
     """
 
     def __init__(self, store: ConversationStore) -> None:
+        super().__init__()
         self.sides = [Side(), Side()]
         self.on_problem: Callable[[QwenTuiError], None] | None = None
         self._store = store
         self._origin = Conversation()
         self._keepers: list[ConversationKeeper] = []
-        self._listeners: list[Callable[[], None]] = []
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` on every change, in the event loop; it must be quick. Returns how to end that."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return unsubscribe
 
     @property
     def is_streaming(self) -> bool:
@@ -170,7 +160,3 @@ class Comparison:
     def _tell(self, error: QwenTuiError) -> None:
         if self.on_problem is not None:
             self.on_problem(error)
-
-    def _changed(self) -> None:
-        for listener in tuple(self._listeners):
-            listener()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from qwen_tui.chat.completions import Completion, CompletionDelta, stream_completion
 from qwen_tui.chat.conversation import ReplyState
 from qwen_tui.chat.events import ReplyFigures, Sampling, Target
 from qwen_tui.chat.harmless import harmless
+from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.logprobs import TokenChance
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError, UsageError
@@ -56,13 +57,14 @@ class Draft:
     written: tuple[tuple[int, int], ...] = ()
 
 
-class CompletionsSession:
+class CompletionsSession(Listened):
     """Continue, stop, retry, undo; listeners are told that something changed, for every piece that arrives.
 
     suffix, echo, special, sampling: what goes with the next request.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.suffix = ""
         self.echo = False
         self.special = True
@@ -72,18 +74,7 @@ class CompletionsSession:
         self.meter: ReplyMeter | None = None
         self._draft = Draft()
         self._before: list[Draft] = []
-        self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` on every change, in the event loop; it must be quick. Returns how to end that."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return unsubscribe
 
     @property
     def is_streaming(self) -> bool:
@@ -228,10 +219,6 @@ class CompletionsSession:
         if self.meter is not None and (state is ReplyState.DONE or self.meter.answered):
             attempt.figures = self.meter.figures()
         self._draft = _continued(self._draft, attempt)
-
-    def _changed(self) -> None:
-        for listener in tuple(self._listeners):
-            listener()
 
 
 def _take(attempt: Attempt, piece: CompletionDelta, echo: bool) -> None:

@@ -15,6 +15,7 @@ from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
 from qwen_tui.chat.events import Message, ReplyFigures, Sampling, Target
+from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.chat.queue_time import QueueTime
 from qwen_tui.chat.reply import ReplyBuilder
@@ -23,26 +24,16 @@ from qwen_tui.errors import ChatError, QwenTuiError, UsageError
 from qwen_tui.i18n import _
 
 
-class ChatSession:
+class ChatSession(Listened):
     """Send, stop, retry; listeners are told that something changed, for every piece that arrives."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.conversation = Conversation()
         self.sampling = Sampling()
-        self._listeners: list[Callable[[], None]] = []
         self._task: asyncio.Task[None] | None = None
         self._meter: ReplyMeter | None = None
         self._builder: ReplyBuilder | None = None
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` on every change, in the event loop; it must be quick. Returns how to end that."""
-        self._listeners.append(listener)
-
-        def unsubscribe() -> None:
-            with contextlib.suppress(ValueError):
-                self._listeners.remove(listener)
-
-        return unsubscribe
 
     @property
     def is_streaming(self) -> bool:
@@ -218,10 +209,6 @@ class ChatSession:
                     return
                 builder.take(event)
                 self._changed()
-
-    def _changed(self) -> None:
-        for listener in tuple(self._listeners):
-            listener()
 
 
 async def _add_queue_time(builder: ReplyBuilder, queue: QueueTime) -> None:

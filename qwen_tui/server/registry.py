@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 from qwen_tui.errors import ServerNotFound
 from qwen_tui.i18n import _, ngettext
-from qwen_tui.paths import write_private
+from qwen_tui.paths import is_locked, write_private
 from qwen_tui.server import processes
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus
@@ -122,21 +121,6 @@ def _read_json(file: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a keeper holds the folder."""
-    try:
-        descriptor = os.open(folder / "keeper.lock", os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def find_keeper(folder: Path) -> int | None:
     """The pid of the keeper of `folder` by its command line, for where state.json does not tell. Reads all of /proc."""
     for entry in os.scandir("/proc"):
@@ -161,7 +145,7 @@ def read(folder: Path) -> Record | None:
     except (KeyError, TypeError):
         return None
     # The lock first: a keeper that ends between the two reads has written its last state by then.
-    kept = is_locked(folder)
+    kept = is_locked(folder / "keeper.lock")
     return Record(folder, launch, _read_json(folder / "state.json"), kept, not kept and _is_launching(folder))
 
 
