@@ -97,7 +97,7 @@ def _main(words: list[str]) -> int:
 
     module_name, summary = COMMANDS[command]
     module = importlib.import_module(module_name)
-    if rest and rest[0] in (actions := getattr(module, "ACTIONS", {})):
+    if rest and rest[0] in (actions := getattr(module, "ACTION_MODULES", {})):
         module = importlib.import_module(actions[rest[0]])
     parser = argparse.ArgumentParser(prog=f"qwen-tui {command}", description=_(summary), allow_abbrev=False)
     module.add_arguments(parser)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 #: The first word after `bench` that means something else than a server → the module that does it.
-ACTIONS = dict.fromkeys(
+ACTION_MODULES = dict.fromkeys(
     ("runs", "show", "tag", "note", "delete", "compare", "trend", "export", "import"), "qwen_tui.headless.bench_kept"
 ) | {"rerun": "qwen_tui.headless.bench_rerun"}
 T = TypeVar("T")
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `qwen-tui bench`."""
-    parser.epilog = _("What was measured is kept: qwen-tui bench {actions}").format(actions=" | ".join(ACTIONS))
+    parser.epilog = _("What was measured is kept: qwen-tui bench {actions}").format(actions=" | ".join(ACTION_MODULES))
     add_target_arguments(parser)
     add_workload_arguments(parser)
     add_load_arguments(parser)
