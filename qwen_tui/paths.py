@@ -5,7 +5,6 @@ Nothing here creates a folder at import; `private_folder` does, when something i
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -83,21 +82,6 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def is_locked(file: Path) -> bool:
-    """Whether a process holds `file`'s lock (flock)."""
-    try:
-        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def nearest_existing(path: Path) -> Path:

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 from qwen_tui.batch.order import BatchInput, BatchOrder, read_input
-from qwen_tui.batch.state import BatchProblem, BatchState, BatchStatus, is_held, read_json, read_state
+from qwen_tui.batch.state import BatchProblem, BatchState, BatchStatus, is_held, read_state
 from qwen_tui.batch.words import job_words
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import _, language, ngettext
 from qwen_tui.paths import Paths, private_folder, write_private
+from qwen_tui.state_files import read_json
 from qwen_tui.workers.host import FOLDER
 
 #: Seconds that a batch gets to end in good order before its processes are killed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from dataclasses import dataclass, field
@@ -12,8 +11,8 @@ from typing import Any
 
 from qwen_tui.batch.words import job_words
 from qwen_tui.i18n import N_, _
-from qwen_tui.paths import is_locked
 from qwen_tui.progress import Progress, RateMeter
+from qwen_tui.state_files import is_locked, read_json
 
 #: Seconds after which a batch that has no keeper yet was not started at all.
 _LAUNCH_MOST = 15.0
@@ -144,15 +143,6 @@ class BatchState:
             "log": str(self.log),
             "error": {"title": problem.title, "why": problem.why, "hint": problem.hint} if problem else None,
         }
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in `file`; {} where there is none that can be read."""
-    try:
-        data = json.loads(file.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def is_held(folder: Path) -> bool:

@@ -9,12 +9,12 @@ from typing import Literal
 
 from qwen_tui.chat.conversation import Conversation, Turn
 from qwen_tui.chat.events import ReplyFigures, Sampling, Target
-from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.session import ChatSession
 from qwen_tui.chat.store import ConversationStore
 from qwen_tui.chat.store_keeper import ConversationKeeper
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import _
+from qwen_tui.listened import Listened
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from qwen_tui.chat.completions import Completion, CompletionDelta, stream_comple
 from qwen_tui.chat.conversation import ReplyState
 from qwen_tui.chat.events import ReplyFigures, Sampling, Target
 from qwen_tui.chat.harmless import harmless
-from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.logprobs import TokenChance
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.errors import ChatError, UsageError
 from qwen_tui.i18n import _
+from qwen_tui.listened import Listened
 
 #: How many states of the text can be gone back to.
 _UNDO = 50

@@ -15,13 +15,13 @@ from qwen_tui.chat.attachments import Attachment
 from qwen_tui.chat.client import stream_chat
 from qwen_tui.chat.conversation import Conversation, ReplyState, Turn
 from qwen_tui.chat.events import Message, ReplyFigures, Sampling, Target
-from qwen_tui.chat.listened import Listened
 from qwen_tui.chat.meter import ReplyMeter
 from qwen_tui.chat.queue_time import QueueTime
 from qwen_tui.chat.reply import ReplyBuilder
 from qwen_tui.chat.tools import request_fields
 from qwen_tui.errors import ChatError, QwenTuiError, UsageError
 from qwen_tui.i18n import _
+from qwen_tui.listened import Listened
 
 
 class ChatSession(Listened):

@@ -13,10 +13,11 @@ from typing import Any
 
 from qwen_tui.errors import ServerNotFound
 from qwen_tui.i18n import _, ngettext
-from qwen_tui.paths import is_locked, write_private
+from qwen_tui.paths import write_private
 from qwen_tui.server import processes
 from qwen_tui.server.spec import ServerSpec
 from qwen_tui.server.status import ExitRecord, Phase, ServerState, ServerStatus
+from qwen_tui.state_files import is_locked, read_json
 
 #: Seconds that the recorded start may differ from the process's own before the clock counts as changed.
 _CLOCK_STEP = 2.0
@@ -113,14 +114,6 @@ class Record:
         return written if isinstance(written, int) else 0
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def find_keeper(folder: Path) -> int | None:
     """The pid of the keeper of `folder` by its command line, for where state.json does not tell. Reads all of /proc."""
     for entry in os.scandir("/proc"):
@@ -137,7 +130,7 @@ def find_keeper(folder: Path) -> int | None:
 
 def read(folder: Path) -> Record | None:
     """The record in `folder`; None if nothing was ever launched from it."""
-    launch = _read_json(folder / "launch.json")
+    launch = read_json(folder / "launch.json")
     try:
         ServerSpec.from_json(launch["spec"])
         Path(launch["log"])
@@ -146,7 +139,7 @@ def read(folder: Path) -> Record | None:
         return None
     # The lock first: a keeper that ends between the two reads has written its last state by then.
     kept = is_locked(folder / "keeper.lock")
-    return Record(folder, launch, _read_json(folder / "state.json"), kept, not kept and _is_launching(folder))
+    return Record(folder, launch, read_json(folder / "state.json"), kept, not kept and _is_launching(folder))
 
 
 def _is_launching(folder: Path) -> bool:
@@ -194,7 +187,7 @@ def mark_ready(record: Record, phases: Sequence[tuple[Phase, float]] = ()) -> No
 
 def last_working(servers: Path) -> tuple[ServerSpec, str] | None:
     """The specification that answered last, and its engine's interpreter; None before the first."""
-    data = _read_json(servers / LAST_WORKING)
+    data = read_json(servers / LAST_WORKING)
     try:
         return ServerSpec.from_json(data["spec"]), str(data["engine"])
     except (KeyError, TypeError):
@@ -203,7 +196,7 @@ def last_working(servers: Path) -> tuple[ServerSpec, str] | None:
 
 def ready_phases(record: Record) -> tuple[tuple[Phase, float], ...]:
     """What each phase of this start took, in seconds; nothing where it was not ready or nobody watched."""
-    data = _read_json(record.folder / "ready.json")
+    data = read_json(record.folder / "ready.json")
     if data.get("run") != list(record.run):
         return ()
     try:
@@ -213,7 +206,7 @@ def ready_phases(record: Record) -> tuple[tuple[Phase, float], ...]:
 
 
 def was_ready(record: Record) -> bool:
-    return _read_json(record.folder / "ready.json").get("run") == list(record.run)
+    return read_json(record.folder / "ready.json").get("run") == list(record.run)
 
 
 def status_of(record: Record) -> ServerStatus:

@@ -18,6 +18,7 @@ from qwen_tui.bench.run import Bench, Plan
 from qwen_tui.bench.series import Series
 from qwen_tui.bench.sweep import By, Sweep, load_at, sweep
 from qwen_tui.errors import QwenTuiError
+from qwen_tui.listened import Listened
 from qwen_tui.paths import Paths
 from qwen_tui.progress import RateMeter
 
@@ -95,16 +96,16 @@ class Job:
         return RateMeter.eta(done, load.count, done / live.at if live.at > 0.5 else None)
 
 
-class BenchDesk:
+class BenchDesk(Listened):
     """Does one order after the other. `subscribe` to hear of every tick; what hears must be quick."""
 
     def __init__(self, paths: Paths, machine: Callable[[], Machine]) -> None:
+        super().__init__()
         """machine: the one whose GPUs are looked at while a server on it is measured."""
         self._paths = paths
         self._machine = machine
         self._bench: Bench | None = None
         self._task: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[], None]] = []
         self.ledger = Ledger(paths)
         self.job: Job | None = None
 
@@ -116,11 +117,6 @@ class BenchDesk:
     def series(self) -> Series:
         """What the server and the GPUs did so far, on the monotonic clock; of the run under way or the last one."""
         return self._bench.series if self._bench is not None else Series()
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called at every change; returns what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
 
     def start(self, order: Order, observe: Any) -> None:
         """Begin. observe: reads the server's own figures. Does nothing while a run is under way."""
@@ -144,7 +140,7 @@ class BenchDesk:
             job.search.stop()
         else:
             self._bench.stop()
-        self._tell()
+        self._changed()
 
     async def close(self) -> None:
         """Stop, and wait until it has ended."""
@@ -173,7 +169,7 @@ class BenchDesk:
         except Exception as error:  # noqa: BLE001 - the room shows it; the app goes on
             job.problem = error
         job.is_over = True
-        self._tell()
+        self._changed()
 
     def _work(self, job: Job, bench: Bench) -> Coroutine[Any, Any, Run | Sweep | Capacity]:
         order = job.order
@@ -211,8 +207,4 @@ class BenchDesk:
 
     def _tick(self, job: Job, tick: Tick) -> None:
         job.live.take(tick)
-        self._tell()
-
-    def _tell(self) -> None:
-        for listener in list(self._listeners):
-            listener()
+        self._changed()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qwen_tui.bench.throughput import Outcome, Work
@@ -12,6 +11,7 @@ from qwen_tui.bench.throughput_backends import ServerBackend, Step
 from qwen_tui.bench.throughput_run import Comparison, Watcher
 from qwen_tui.engine.find import Engine
 from qwen_tui.errors import QwenTuiError
+from qwen_tui.listened import Listened
 from qwen_tui.paths import Paths
 from qwen_tui.server.offline_failure import explain
 
@@ -29,24 +29,19 @@ class ThroughputJob:
     is_over: bool = False
 
 
-class ThroughputDesk:
+class ThroughputDesk(Listened):
     """Does one test at a time. values: what was last filled into the form. listener: called at every change."""
 
     def __init__(self, paths: Paths) -> None:
+        super().__init__()
         self._paths = paths
         self._task: asyncio.Task[None] | None = None
-        self._listeners: list[Callable[[], None]] = []
         self.job: ThroughputJob | None = None
         self.values: dict[str, str] = {}
 
     @property
     def is_busy(self) -> bool:
         return self._task is not None and not self._task.done()
-
-    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have `listener` called at every change; returns what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
 
     def start(self, work: Work, engine: Engine, server: ServerBackend | None = None, base_url: str = "") -> None:
         """Begin; nothing else may be under way. Raises UsageError for work that makes no sense."""
@@ -63,7 +58,7 @@ class ThroughputDesk:
         )
         self.job = ThroughputJob(work, command)
         self._task = asyncio.ensure_future(self._run(comparison, self.job))
-        self._tell()
+        self._changed()
 
     def stop(self) -> None:
         """End it and every process of it; what was through by then stays."""
@@ -80,12 +75,12 @@ class ThroughputDesk:
     async def _run(self, comparison: Comparison, job: ThroughputJob) -> None:
         def step(step: Step) -> None:
             job.step = step
-            self._tell()
+            self._changed()
 
         def through(outcome: Outcome) -> None:
             job.outcomes.append(outcome)
             job.step = None
-            self._tell()
+            self._changed()
 
         try:
             await comparison.run(Watcher(step, through))
@@ -96,9 +91,9 @@ class ThroughputDesk:
         finally:
             job.is_over = True
             job.step = None
-            self._tell()
+            self._changed()
 
-    def _tell(self) -> None:
+    def _changed(self) -> None:
         for listener in list(self._listeners):
             with contextlib.suppress(Exception):  # a screen that is being closed must not end the test
                 listener()

@@ -18,7 +18,7 @@ from textual.widgets import Checkbox, Input, Static, TextArea
 
 from qwen_tui.batch.order import BatchOrder, ServerTarget, read_input
 from qwen_tui.batch.preview import Preview, preview
-from qwen_tui.batch.state import BatchState, read_json
+from qwen_tui.batch.state import BatchState
 from qwen_tui.batch.words import row_words
 from qwen_tui.chat.sampling import BY_NAME, make_sampling
 from qwen_tui.errors import QwenTuiError, UsageError
@@ -26,6 +26,7 @@ from qwen_tui.i18n import N_, _
 from qwen_tui.server.plan_offline import offline_problems
 from qwen_tui.server.profiles import MODELSCOPE
 from qwen_tui.server.status import ServerState
+from qwen_tui.state_files import read_json
 from qwen_tui.ui.rooms import DO, MOVE
 from qwen_tui.ui.screens.server_form_view import FormSwitch
 from qwen_tui.ui.text import cut_middle, one_line, plain
