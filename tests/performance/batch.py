@@ -58,51 +58,53 @@ def make_prompts(tokenizer: Any, count: int, length: int) -> list[str]:
     return found
 
 
-def measure(request: dict[str, Any]) -> None:
-    """Under the engine's interpreter."""
-    sys.path.insert(0, str(WORKERS))
-    import batch_engine  # type: ignore[import-not-found]
-    import batch_job  # type: ignore[import-not-found]
-    import batch_rows  # type: ignore[import-not-found]
-    from vllm import SamplingParams
+class Pair:
+    """Both sides on one engine. Each gives requests per second, and in how many steps of the engine it was done."""
 
-    length = request["input_len"] + request["output_len"] + 16
-    words = ["--model", request["model"], "--max-model-len", str(length), "--no-enable-prefix-caching"]
-    llm = batch_engine.make_engine([*words, *request["words"]])
-    prompts = make_prompts(llm.get_tokenizer(), request["prompts"], request["input_len"])
-    folder = Path(request["folder"])
-    source = folder / "prompts.jsonl"
-    source.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
-    # A batch takes what the model's generation_config says for what is not given, a bare LLM.generate does not; and a
-    # repetition penalty costs the sampler a tenth of the whole at some hundred prompts at once.
-    sampling = {"max_tokens": request["output_len"], "ignore_eos": True, "temperature": 0.0,
-                "repetition_penalty": 1.0, "top_p": 1.0, "top_k": 0}  # fmt: skip
-    given = {"path": str(source), "kind": "jsonl", **batch_rows.survey(str(source), "jsonl")}
+    def __init__(self, request: dict[str, Any], llm: Any, survey: Any) -> None:
+        self.llm = llm
+        self.folder = Path(request["folder"])
+        self.output_len = request["output_len"]
+        self.prompts = make_prompts(llm.get_tokenizer(), request["prompts"], request["input_len"])
+        source = self.folder / "prompts.jsonl"
+        source.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in self.prompts), encoding="utf-8")
+        # A batch takes what the model's generation_config says for what is not given, a bare LLM.generate does not;
+        # and a repetition penalty is work for the sampler.
+        self.sampling = {"max_tokens": self.output_len, "ignore_eos": True, "temperature": 0.0,
+                         "repetition_penalty": 1.0, "top_p": 1.0, "top_k": 0}  # fmt: skip
+        self.order = {"input": {"path": str(source), "kind": "jsonl", **survey(str(source), "jsonl")},
+                      "format": "rows", "sampling": self.sampling, "model": request["model"],
+                      "arguments": []}  # fmt: skip
+        self.steps = 0
+        self._step = llm.llm_engine.step
+        llm.llm_engine.step = self._counted
 
-    steps = [0]
-    step = llm.llm_engine.step
+    def _counted(self) -> Any:
+        self.steps += 1
+        return self._step()
 
-    def counted() -> Any:
-        steps[0] += 1
-        return step()
+    def bare(self, _number: int) -> tuple[float, int]:
+        from vllm import SamplingParams
 
-    llm.llm_engine.step = counted
-
-    def bare() -> float:
+        self.steps = 0
         began = time.perf_counter()
-        outputs = llm.generate(prompts, SamplingParams(**sampling), use_tqdm=False)
+        outputs = self.llm.generate(self.prompts, SamplingParams(**self.sampling), use_tqdm=False)
         took = time.perf_counter() - began
-        assert all(len(output.outputs[0].token_ids) == request["output_len"] for output in outputs)
-        return len(prompts) / took
+        assert all(len(output.outputs[0].token_ids) == self.output_len for output in outputs)
+        return len(self.prompts) / took, self.steps
 
-    def batch(number: int) -> float:
-        job_folder = folder / f"job{number}"
-        job_folder.mkdir()
-        order = {"input": given, "output": str(job_folder / "out.jsonl"), "errors": str(job_folder / "errors.jsonl"),
-                 "format": "rows", "sampling": sampling, "model": request["model"], "arguments": []}  # fmt: skip
-        (job_folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
-        job = batch_job.Job(job_folder)
-        run = batch_engine.EngineBatch(job, llm)
+    def batch(self, number: int) -> tuple[float, int]:
+        import batch_engine  # type: ignore[import-not-found]
+        import batch_job  # type: ignore[import-not-found]
+
+        folder = self.folder / f"job{number}"
+        folder.mkdir()
+        output = folder / "out.jsonl"
+        order = {**self.order, "output": str(output), "errors": str(folder / "errors.jsonl")}
+        (folder / "order.json").write_text(json.dumps(order), encoding="utf-8")
+        job = batch_job.Job(folder)
+        run = batch_engine.EngineBatch(job, self.llm)
+        self.steps = 0
         began = time.perf_counter()
         job._open()
         job.begin()
@@ -110,26 +112,34 @@ def measure(request: dict[str, Any]) -> None:
         job._stop_writing()
         job.results.close()
         took = time.perf_counter() - began
-        rows = [json.loads(line) for line in (job_folder / "out.jsonl").read_text(encoding="utf-8").splitlines()]
-        assert len(rows) == len(prompts)
-        assert all(row["output_tokens"] == request["output_len"] for row in rows)
-        return len(prompts) / took
+        rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == len(self.prompts)
+        assert all(row["output_tokens"] == self.output_len for row in rows)
+        return len(self.prompts) / took, self.steps
 
+
+def measure(request: dict[str, Any]) -> None:
+    """Under the engine's interpreter."""
+    sys.path.insert(0, str(WORKERS))
+    import batch_engine
+    import batch_rows  # type: ignore[import-not-found]
+
+    length = request["input_len"] + request["output_len"] + 16
+    words = ["--model", request["model"], "--max-model-len", str(length), "--no-enable-prefix-caching"]
+    llm = batch_engine.make_engine([*words, *request["words"]])
+    pair = Pair(request, llm, batch_rows.survey)
     print("warming up", file=sys.stderr)
-    bare()
+    pair.bare(0)
     ratios = []
     for number in range(request["rounds"]):
         # Who goes first changes with each round.
-        steps[0] = 0
-        first = bare() if number % 2 == 0 else batch(number)
-        before, steps[0] = steps[0], 0
-        second = batch(number) if number % 2 == 0 else bare()
-        alone, ours = (first, second) if number % 2 == 0 else (second, first)
-        of_alone, of_ours = (before, steps[0]) if number % 2 == 0 else (steps[0], before)
+        sides = [pair.bare, pair.batch] if number % 2 == 0 else [pair.batch, pair.bare]
+        found = {side.__name__: side(number) for side in sides}
+        (alone, alone_steps), (ours, our_steps) = found["bare"], found["batch"]
         ratios.append(ours / alone)
         print(
-            f"round {number + 1}: LLM.generate {alone:.3f} requests/s ({of_alone} steps), batch {ours:.3f}"
-            f" ({of_ours} steps): {ratios[-1]:.3f}",
+            f"round {number + 1}: LLM.generate {alone:.3f} requests/s ({alone_steps} steps), batch {ours:.3f}"
+            f" ({our_steps} steps): {ratios[-1]:.3f}",
             flush=True,
         )
     middle = statistics.median(ratios)
