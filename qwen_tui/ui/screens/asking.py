@@ -1,7 +1,9 @@
-"""Which server or endpoint a room asks, and what it says when there is none."""
+"""Which server or endpoint a room asks, what it says when there is none, and with which sampling."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwen_tui.chat.events import Target
@@ -11,6 +13,9 @@ from qwen_tui.server.status import STATE_WORDS, ServerState
 from qwen_tui.ui.text import one_line
 
 if TYPE_CHECKING:
+    from qwen_tui.chat.completions_session import CompletionsSession
+    from qwen_tui.chat.sampling import Sampling
+    from qwen_tui.chat.session import ChatSession
     from qwen_tui.ui.app import QwenApp
 
 
@@ -42,3 +47,21 @@ def asked_target(app: QwenApp) -> tuple[Target, str]:
             else _("Press esc, then s, and start it; what you wrote stays"),
         )
     return Target(status.spec.base_url, status.model_name, status.api_key), status.engine_version or ""
+
+
+def ask_sampling(
+    app: QwenApp, session: ChatSession | CompletionsSession, changed: Callable[[], None] = lambda: None
+) -> None:
+    """Open the form of the session's sampling; the model's own defaults are shown in it. changed: called afterwards."""
+    from qwen_tui.chat.sampling_presets import model_defaults
+    from qwen_tui.ui.screens.sampling_form import SamplingForm
+
+    status = None if app.endpoint is not None else app.target
+    defaults = model_defaults(Path(status.spec.model)) if status is not None else {}
+
+    def chosen(sampling: Sampling | None) -> None:
+        if sampling is not None:
+            session.sampling = sampling
+            changed()
+
+    app.push_screen(SamplingForm(session.sampling, defaults, app.services.paths, left_out=()), chosen)

@@ -7,7 +7,6 @@ import gc
 import importlib
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -286,18 +285,9 @@ class ChatScreen(ComparesAndImports, TokensAndContext, ChatBeside):
             self.transcript.scroll_to_end()
 
     def action_sampling(self) -> None:
-        from qwen_tui.chat.sampling import Sampling
-        from qwen_tui.chat.sampling_presets import model_defaults
-        from qwen_tui.ui.screens.sampling_form import SamplingForm
+        from qwen_tui.ui.screens.asking import ask_sampling
 
-        status = None if self.qwen.endpoint is not None else self.qwen.target
-        defaults = model_defaults(Path(status.spec.model)) if status is not None else {}
-
-        def chosen(sampling: Sampling | None) -> None:
-            if sampling is not None:
-                self.session.sampling = sampling
-
-        self.app.push_screen(SamplingForm(self.session.sampling, defaults, self.qwen.services.paths, ()), chosen)
+        ask_sampling(self.qwen, self.session)
 
     def action_system_prompt(self) -> None:
         from qwen_tui.ui.screens.system_prompt import SystemPromptForm

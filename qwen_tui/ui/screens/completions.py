@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from textual import on
@@ -16,7 +15,7 @@ from textual.widgets import TextArea
 
 from qwen_tui.chat.completions_session import CompletionsSession, Draft
 from qwen_tui.chat.conversation import ReplyState
-from qwen_tui.chat.events import Sampling, Target
+from qwen_tui.chat.events import Target
 from qwen_tui.chat.figures import figures_line
 from qwen_tui.errors import QwenTuiError, UsageError
 from qwen_tui.i18n import N_, _
@@ -290,19 +289,9 @@ class CompletionsScreen(CountsTokens):
         self._try(clear)
 
     def action_sampling(self) -> None:
-        from qwen_tui.chat.sampling_presets import model_defaults
-        from qwen_tui.ui.screens.sampling_form import SamplingForm
+        from qwen_tui.ui.screens.asking import ask_sampling
 
-        status = None if self.qwen.endpoint is not None else self.qwen.target
-        defaults = model_defaults(Path(status.spec.model)) if status is not None else {}
-
-        def chosen(sampling: Sampling | None) -> None:
-            if sampling is not None:
-                self.session.sampling = sampling
-                self._options_changed()
-
-        form = SamplingForm(self.session.sampling, defaults, self.qwen.services.paths, left_out=())
-        self.app.push_screen(form, chosen)
+        ask_sampling(self.qwen, self.session, self._options_changed)
 
     def _options_changed(self) -> None:
         self.qwen.services.completions_keeper.touch()
